@@ -1,0 +1,16 @@
+"""What goes wrong by the user's hand: always one clear line that names the place and the mend."""
+
+
+class HarnessError(Exception):
+    """A bad command, spec or plugin. The command line prints its one line and exits with 2."""
+
+    def __init__(self, message: str):
+        super().__init__(" ".join(message.split()))
+
+
+class DataMissing(HarnessError):
+    """A data set's files are not where they should be; the message says what to put where."""
+
+
+class Diverged(Exception):
+    """Training left the finite numbers. The fit is recorded as failed, with this as its reason."""

@@ -1,0 +1,26 @@
+"""What method authors share. A plugin reaches it as `harness.kit`; nothing here knows the core or any method.
+
+Names are looked up when they are first used: torch is imported by whoever computes, not by whoever plans.
+"""
+
+from importlib import import_module
+from typing import Any
+
+_NAMES = {
+    "augment": "center_crop color_jitter four_rotations random_crop random_flip random_gray random_resized_crop rotate "
+    "translate",
+    "networks": "network",
+    "scores": "kl_from_uniform max_softmax odin odin_logits true_probability",
+    "train": "backbone cross_entropy in_batches train_network",
+}
+_HOME = {name: module for module, names in _NAMES.items() for name in names.split()}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(import_module(f"harness.kit.{_HOME[name]}"), name)
+    raise AttributeError(f"module 'harness.kit' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOME])

@@ -1,0 +1,157 @@
+"""Picture files in folders `<root>/{train,val}/<class>/`, as uint8 tensors."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.errors import DataMissing, HarnessError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
+PARTS = {"train": "train", "test": "val"}
+"""The folder of each split."""
+
+
+def list_images(folder: Path) -> list[Path]:
+    """The picture files in a folder, in the order of their names; none if there is no such folder."""
+    return [folder / entry.name for entry in _entries(folder) if _is_image(entry)]
+
+
+def list_classes(root: Path) -> tuple[str, ...]:
+    """The names of the class folders, of both splits, in order."""
+    return tuple(sorted({name for part in PARTS.values() for name in _folders(root / part)}))
+
+
+def fingerprint(root: Path, settings: Mapping[str, Any], most: int | None = None) -> str:
+    """What tells a tree of pictures from another: a digest of its class folders and its files' names and sizes.
+
+    Args:
+        settings: whatever else makes for other images, such as their size.
+        most: look into only so many class folders of each split, evenly spaced: a large tree has too many files.
+
+    Returns:
+        16 hex digits, or "absent" where there is no class folder.
+    """
+    if not list_classes(root):
+        return "absent"
+    found: list[Any] = [dict(settings)]
+    for part in PARTS.values():
+        folders = _folders(root / part)
+        found.append(folders)
+        for folder in folders[:: -(-len(folders) // most) if most and folders else 1]:
+            images = [entry for entry in _entries(root / part / folder) if _is_image(entry)]
+            found.append([(part, folder, entry.name, entry.stat().st_size) for entry in images])
+    return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def require(root: Path, train: Mapping[str, str], test: Mapping[str, str]) -> None:
+    """See that there are pictures of every class.
+
+    Args:
+        train, test: for each class of the split, the name of its folder.
+
+    Raises:
+        DataMissing: the line lists every class without a picture.
+    """
+    wanted = [("train", name, folder) for name, folder in train.items()]
+    wanted += [("val", name, folder) for name, folder in test.items()]
+    missing = [
+        f"{part}/{folder}" + (f" ({name})" if name != folder else "")
+        for part, name, folder in wanted
+        if not list_images(root / part / folder)
+    ]
+    if missing:
+        raise DataMissing(f"{root}: no picture ({' '.join(SUFFIXES)}) in {', '.join(missing)}; put them there")
+
+
+def load_classes(
+    root: Path, split: str, folders: Mapping[str, str], size: int | None = None, most: int | None = None
+) -> tuple[Tensor, Tensor]:
+    """The pictures of some classes in one split: class after class, each in the order of the file names.
+
+    Args:
+        split: "train" or "test". With the training images of a class, its test images must be there too, so that
+            nothing is missed only after hours of training.
+        folders: for each class, the name of its folder.
+        size: bring every picture to this height and width; None: they all have the same.
+        most: take only so many pictures of each class.
+
+    Returns:
+        images (N, 3, H, W) uint8 and labels (N,) int64, the index of the class in `folders`.
+
+    Raises:
+        DataMissing: classes without a picture, all of them in one line, or a file that cannot be decoded.
+        HarnessError: pictures differ in size, and `size` is None.
+    """
+    import torch
+
+    require(root, folders if split == "train" else {}, folders)
+    files = [list_images(root / PARTS[split] / folder)[:most] for folder in folders.values()]
+    labels = torch.repeat_interleave(torch.arange(len(files)), torch.tensor([len(of_class) for of_class in files]))
+    return decode_all([file for of_class in files for file in of_class], size), labels
+
+
+def decode_all(files: Sequence[Path], size: int | None = None) -> Tensor:
+    """Pictures of one size as (N, 3, H, W) uint8, decoded by as many threads as there are processors."""
+    import torch
+
+    first = decode(files[0], size)
+    images = torch.empty((len(files), *first.shape), dtype=torch.uint8)
+
+    def fill(index: int) -> None:
+        image = decode(files[index], size)
+        if image.shape != first.shape:
+            raise HarnessError(
+                f"pictures differ in size: {files[0]} is {first.shape[2]}x{first.shape[1]}, {files[index]} is "
+                f"{image.shape[2]}x{image.shape[1]}; bring all to one with the data set's parameter `size`"
+            )
+        images[index] = image
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(pool.map(fill, range(len(files))))
+    return images
+
+
+def decode(path: Path, size: int | None = None) -> Tensor:
+    """One picture as (3, H, W) uint8 RGB; with `size`, its shorter side resized to that (bilinear, antialiased), then
+    cropped to the central square.
+
+    Raises:
+        DataMissing: the file is not there, or damaged.
+    """
+    from PIL import Image
+    from torchvision.transforms import functional
+
+    try:
+        with Image.open(path) as file:
+            image = file.convert("RGB")
+    except Exception as error:  # Pillow's decoders raise almost anything on a damaged file
+        raise DataMissing(f"{path}: not readable as a picture: {error}; put a whole copy there") from None
+    if size is not None:
+        image = functional.center_crop(functional.resize(image, size), size)
+    return functional.pil_to_tensor(image)
+
+
+def _entries(folder: Path) -> list[os.DirEntry]:
+    """What is in a folder, in the order of names, without what the system hides there (.DS_Store, ._a.jpg)."""
+    try:
+        with os.scandir(folder) as entries:
+            return sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda entry: entry.name)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def _folders(folder: Path) -> list[str]:
+    return [entry.name for entry in _entries(folder) if entry.is_dir()]
+
+
+def _is_image(entry: os.DirEntry) -> bool:
+    return entry.name.lower().endswith(SUFFIXES) and entry.is_file()

@@ -1,0 +1,150 @@
+"""The training engine: images live on the device as uint8, and are cropped, flipped and trained on there, batched."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from harness.errors import Diverged, HarnessError
+from harness.kit.augment import center_crop, random_crop, random_flip
+from harness.kit.networks import network
+
+if TYPE_CHECKING:
+    from harness.method import Run, Task
+    from harness.recipe import Recipe
+
+Loss = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+
+
+def backbone(task: Task, run: Run, outputs: int) -> nn.Module:
+    """The recipe's network for a task's images, untrained, on the run's device.
+
+    Its input is (B, C, S, S) float pixels in [0, 1], with S the side that the recipe's crop leaves; its output is
+    (B, outputs) float32 logits.
+    """
+    if task.height != task.width:
+        raise HarnessError(
+            f"images are {task.height} x {task.width}: networks take square ones; set the data set's size"
+        )
+    side = crop_side(task.height, run.recipe)
+    built = network(run.recipe.network, task.channels, side, outputs, mean=task.mean, std=task.std)
+    return built.to(run.device, memory_format=torch.channels_last)
+
+
+def crop_side(side: int, recipe: Recipe) -> int:
+    return round(side * recipe.crop)
+
+
+def cross_entropy(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """The loss that `train_network` wants: cross-entropy over (B, K) logits, and the share that is classified right."""
+    return nn.functional.cross_entropy(logits.float(), labels), (logits.argmax(1) == labels).float().mean()
+
+
+def train_network(module: nn.Module, images: Tensor, loss: Loss, run: Run) -> None:
+    """Train by the run's recipe, from the first epoch to the last; the last one counts.
+
+    Args:
+        module: what is trained; left in eval mode.
+        images: (N, C, H, W) uint8 normal training images.
+        loss: `loss(batch, index)` gets (B, C, S, S) float pixels in [0, 1], cropped and flipped as the recipe says,
+            on the run's device, and (B,) their places in `images`; it returns the loss to minimise and the share of
+            pretext answers that were right.
+        run: recipe, device and progress; the mean loss and accuracy of the last epoch are noted in it.
+
+    Raises:
+        Diverged: the loss is not finite.
+    """
+    recipe, device = run.recipe, torch.device(run.device)
+    images = images.to(device)
+    optimizer = _optimizer(module, recipe)
+    steps_per_epoch = math.ceil(len(images) / recipe.batch)
+    bfloat16 = recipe.precision == "bfloat16"
+    run.numerics.update(precision=recipe.precision, channels_last=True)
+    module.train()
+    step = 0
+    for epoch in range(recipe.epochs):
+        totals = torch.zeros(2, device=device)
+        # Nearly equal parts: nothing is dropped, and no batch is too small for batch normalisation.
+        for index in torch.randperm(len(images)).to(device).tensor_split(steps_per_epoch):
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(recipe, step, steps_per_epoch)
+            with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
+                value, accuracy = loss(augment(images[index], recipe), index)
+            optimizer.zero_grad(set_to_none=True)
+            value.backward()
+            optimizer.step()
+            totals += torch.stack([value.detach().float(), accuracy]) * len(index)
+            step += 1
+        mean_loss, mean_accuracy = (totals / len(images)).tolist()
+        if not math.isfinite(mean_loss):
+            raise Diverged(f"training diverged: the loss is {mean_loss} after epoch {epoch + 1}")
+        run.progress(epoch + 1, recipe.epochs, mean_loss)
+    module.eval()
+    run.note(train_loss=mean_loss, train_accuracy=mean_accuracy)
+
+
+def learning_rate(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
+    """The learning rate of a step: cosine per step (Loshchilov & Hutter 2017, eq. 5), stairs per epoch, or constant."""
+    if recipe.schedule == "cosine":
+        share = step / max(1, recipe.epochs * steps_per_epoch - 1)
+        return recipe.lr_end + (recipe.lr - recipe.lr_end) * (1 + math.cos(math.pi * share)) / 2
+    if recipe.schedule == "step":
+        return recipe.lr * recipe.step_factor ** (step // steps_per_epoch // recipe.step_epochs)
+    return recipe.lr
+
+
+def augment(images: Tensor, recipe: Recipe) -> Tensor:
+    """(B, C, H, W) uint8 -> (B, C, S, S) float pixels in [0, 1], each image with its own crop and flip."""
+    side = crop_side(images.shape[-1], recipe)
+    if recipe.pad or side < images.shape[-1]:
+        images = random_crop(images, side, pad=recipe.pad)
+    if recipe.flip:
+        images = random_flip(images)
+    return pixels(images)
+
+
+def pixels(images: Tensor) -> Tensor:
+    """uint8 -> float in [0, 1], laid out for the convolutions."""
+    return images.to(memory_format=torch.channels_last).float().div_(255)
+
+
+def in_batches(
+    images: Tensor, run: Run, score: Callable[[Tensor], Mapping[str, Tensor]], views: int = 1
+) -> dict[str, Tensor]:
+    """Score test images in batches that fit the device.
+
+    Args:
+        images: (M, C, H, W) uint8.
+        run: device and recipe.
+        score: gets (B, C, S, S) float pixels in [0, 1] of the central crop; returns (B,) values by name.
+        views: how many views `score` makes of each image, so that the batches shrink accordingly.
+
+    Returns:
+        (M,) values by name, on the CPU.
+    """
+    parts: dict[str, list[Tensor]] = {}
+    with torch.no_grad():
+        for batch in _chunks(images, run, views):
+            for name, values in score(batch).items():
+                parts.setdefault(name, []).append(values.cpu())
+    return {name: torch.cat(values) for name, values in parts.items()}
+
+
+def _chunks(images: Tensor, run: Run, views: int) -> Iterator[Tensor]:
+    side = crop_side(images.shape[-1], run.recipe)
+    limit = 2_000_000 if run.device == "cpu" else 50_000_000
+    size = max(1, limit // (views * images.shape[1] * side * side * 8))
+    for chunk in images.split(size):
+        yield pixels(center_crop(chunk.to(run.device), side))
+
+
+def _optimizer(module: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    common: dict[str, Any] = {"lr": recipe.lr, "weight_decay": recipe.weight_decay, "fused": True}
+    if recipe.optimizer == "adam":
+        return torch.optim.Adam(module.parameters(), betas=(recipe.momentum, 0.999), **common)
+    nesterov = recipe.nesterov and recipe.momentum > 0
+    return torch.optim.SGD(module.parameters(), momentum=recipe.momentum, nesterov=nesterov, **common)

@@ -1,0 +1,200 @@
+"""Pictures in class folders: the data sets `folder` and `imagenet`, and what they share."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from fake_data import error_of, make, module_of, write_pictures
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+import harness
+from harness.kit import pictures
+
+
+def test_folder_reads_class_after_class_in_the_order_of_names(tmp_path):
+    write_pictures(tmp_path / "pets", {"train/dog": 3, "train/cat": 2, "val/cat": 1, "val/dog": 2, "val/fish": 4})
+    dataset = make("folder", tmp_path, path="pets")
+    assert dataset.classes == ("cat", "dog", "fish")
+    images, labels = dataset.load("train", ("dog", "cat"))
+    assert labels.tolist() == [0, 0, 0, 1, 1]
+    files = [f"train/dog/{i:03d}.png" for i in range(3)] + [f"train/cat/{i:03d}.png" for i in range(2)]
+    expected = np.stack([np.asarray(Image.open(tmp_path / "pets" / file)) for file in files]).transpose(0, 3, 1, 2)
+    np.testing.assert_array_equal(images.numpy(), expected)
+    assert dataset.load("test", ("fish",))[0].shape == (4, 3, 8, 12)
+    assert make("folder", path=str(tmp_path / "pets")).classes == dataset.classes  # an absolute path
+
+
+def test_folder_knows_pictures_by_their_suffix(tmp_path):
+    for suffix in (".PNG", ".jpg", ".webp", ".bmp", ".JPEG"):
+        write_pictures(tmp_path / suffix, {"val/a": 1}, suffix=suffix)
+        shutil.copytree(tmp_path / suffix, tmp_path / "all", dirs_exist_ok=True)
+    (tmp_path / "all/val/a/notes.txt").write_text("no picture")
+    (tmp_path / "all/val/a/._000.jpg").write_text("what a Mac leaves behind")
+    (tmp_path / "all/val/.cache").mkdir()
+    dataset = make("folder", tmp_path, path="all")
+    assert dataset.classes == ("a",)
+    assert len(dataset.load("test", ("a",))[0]) == 5
+
+
+def test_folder_takes_the_first_so_many_of_each_class(tmp_path):
+    write_pictures(tmp_path, {"train/a": 4, "train/b": 2, "val/a": 3, "val/b": 3})
+    every = make("folder", tmp_path, path=".").load("train", ("a", "b"))[0]
+    dataset = make("folder", tmp_path, path=".", per_class=3, per_class_test=1)
+    images, labels = dataset.load("train", ("a", "b"))
+    assert labels.tolist() == [0, 0, 0, 1, 1]
+    assert torch.equal(images, every[[0, 1, 2, 4, 5]])
+    assert dataset.load("test", ("a", "b"))[1].tolist() == [0, 1]
+
+
+def test_folder_without_a_size_wants_pictures_of_one_size(tmp_path):
+    write_pictures(tmp_path, {"val/a": 1, "train/a": 2})
+    write_pictures(tmp_path, {"val/b": 1}, width=9)
+    message = error_of(lambda: make("folder", tmp_path, path=".").load("test", ("a", "b")), harness.HarnessError)
+    assert "a/000.png is 12x8" in message
+    assert "b/000.png is 9x8" in message
+    assert "size" in message
+    assert make("folder", tmp_path, path=".", size=5).load("test", ("a", "b"))[0].shape == (2, 3, 5, 5)
+
+
+def test_folder_says_what_it_lacks(tmp_path):
+    assert "--set folder.path=" in error_of(lambda: make("folder", tmp_path).classes, harness.HarnessError)
+    assert f"{tmp_path}/none/train" in error_of(lambda: make("folder", tmp_path, path="none").classes)
+    write_pictures(tmp_path, {"train/a": 1, "train/b": 1, "val/c": 1})
+    (tmp_path / "val/a").mkdir()
+    message = error_of(lambda: make("folder", tmp_path, path=".").load("train", ("a", "b", "c")))
+    assert "train/c, val/a, val/b;" in message
+
+
+def test_the_revision_follows_files_and_parameters(tmp_path):
+    write_pictures(tmp_path / "here", {"train/a": 2, "val/a": 1})
+    shutil.copytree(tmp_path / "here", tmp_path / "copy")
+
+    def revision(path: str, **params) -> str:
+        return make("folder", tmp_path, path=path, **params).revision()
+
+    first = revision("here")
+    assert revision("copy") == first
+    assert revision("here", size=4) != first
+    (tmp_path / "copy/train/a/000.png").rename(tmp_path / "copy/train/a/zzz.png")
+    renamed = revision("copy")
+    (tmp_path / "copy/val/a/000.png").write_bytes(b"longer or shorter")
+    assert len({first, renamed, revision("copy")}) == 3
+
+
+@pytest.fixture
+def imagenet(tmp_path):
+    """Samoyed, Cardigan (the dog), tank, each with two training and one test picture."""
+    for wnid in ("n02111889", "n02113186", "n04389033"):
+        write_pictures(tmp_path / "imagenet", {f"train/{wnid}": 2, f"val/{wnid}": 1}, suffix=".JPEG")
+    return tmp_path
+
+
+def test_imagenet_names_are_unique_and_in_the_order_of_the_ids():
+    file = Path(module_of("imagenet").__file__).with_name("imagenet_classes.csv")
+    rows = list(csv.DictReader(file.open()))
+    wnids = [row["wnid"] for row in rows]
+    assert [int(row["index"]) for row in rows] == list(range(1000))
+    assert wnids == sorted(set(wnids))
+    dataset = make("imagenet")
+    assert dataset.classes == tuple(row["name"] for row in rows)
+    assert len(set(dataset.classes)) == 1000
+    index = {"tench": 0, "Samoyed": 258, "Cardigan": 264, "cardigan": 474, "tank": 847, "toilet tissue": 999}
+    assert {name: dataset.classes.index(name) for name in index} == index
+
+
+def test_imagenet_takes_names_and_ids(imagenet):
+    dataset = make("imagenet", imagenet, size=8)
+    images, labels = dataset.load("train", ("tank", "Cardigan"))
+    assert images.shape == (4, 3, 8, 8)
+    assert labels.tolist() == [0, 0, 1, 1]
+    by_id, _ = dataset.load("train", ("n04389033", "n02113186"))
+    assert torch.equal(images, by_id)
+    twice = error_of(lambda: dataset.load("test", ("tank", "n04389033")), harness.HarnessError)
+    assert "'tank' is named twice" in twice
+
+
+def test_imagenet_lists_every_missing_class_before_it_decodes_anything(imagenet):
+    broken = imagenet / "imagenet/train/n02111889/000.JPEG"
+    broken.write_bytes(b"not a picture")
+    shutil.rmtree(imagenet / "imagenet/val/n02113186")
+    message = error_of(lambda: make("imagenet", imagenet).load("train", ("Samoyed", "Cardigan", "church")))
+    assert "train/n03028079 (church), val/n02113186 (Cardigan), val/n03028079 (church);" in message
+    assert str(broken) in error_of(lambda: make("imagenet", imagenet).load("train", ("tank", "Samoyed")))
+    assert "imagenet.folder" in error_of(lambda: make("imagenet", imagenet, folder="no").load("test", ("tank",)))
+
+
+def test_imagenet_revision_is_there_before_the_data(imagenet, tmp_path):
+    assert make("imagenet", tmp_path / "empty").revision() == "absent"
+    first = make("imagenet", imagenet).revision()
+    assert make("imagenet", imagenet, per_class=1).revision() != first
+    shutil.rmtree(imagenet / "imagenet/val/n04389033")
+    assert make("imagenet", imagenet).revision() != first
+
+
+def test_only_so_many_folders_are_looked_into(tmp_path):
+    write_pictures(tmp_path, {f"val/{i:02d}": 1 for i in range(12)})
+    before = pictures.fingerprint(tmp_path, {}, most=6)
+    (tmp_path / "val/01/000.png").write_bytes(b"")
+    assert pictures.fingerprint(tmp_path, {}, most=6) == before
+    (tmp_path / "val/02/000.png").write_bytes(b"")
+    assert pictures.fingerprint(tmp_path, {}, most=6) != before
+
+
+@pytest.mark.parametrize(("mode", "colour", "rgb"), [("L", 90, (90, 90, 90)), ("CMYK", (0, 255, 255, 0), (255, 0, 0))])
+def test_grey_and_cmyk_become_rgb(tmp_path, mode, colour, rgb):
+    Image.new(mode, (8, 8), colour).save(tmp_path / "a.JPEG", quality=100)
+    pixel = pictures.decode(tmp_path / "a.JPEG")[:, 4, 4]
+    assert (pixel.int() - torch.tensor(rgb)).abs().max() <= 3
+
+
+def test_the_shorter_side_is_resized_and_the_centre_kept(tmp_path):
+    # A ramp along the longer side: 40 x 20 becomes 20 x 10, of which columns 5 to 14 stay. A symmetric filter keeps
+    # the value of a ramp at the centre of each new pixel, which is at (i + 1/2) * 2 - 1/2 in the old ones.
+    ramp = np.tile(np.arange(40, dtype=np.uint8) * 6, (20, 1))
+    expected = 6 * ((np.arange(5, 15) + 0.5) * 2 - 0.5)
+    for name, picture in (("wide", ramp), ("tall", ramp.T)):
+        Image.fromarray(picture).save(tmp_path / f"{name}.png")
+        image = pictures.decode(tmp_path / f"{name}.png", size=10)
+        assert image.shape == (3, 10, 10)
+        row = image[0, 3] if name == "wide" else image[0, :, 3]
+        assert np.abs(row.numpy() - expected).max() <= 1
+
+
+def test_resizing_does_not_alias(tmp_path):
+    stripes = np.tile(np.array([0, 255], dtype=np.uint8), (64, 32))
+    Image.fromarray(stripes).save(tmp_path / "a.png")
+    inner = pictures.decode(tmp_path / "a.png", size=16)[:, 2:-2, 2:-2].float()
+    assert (inner - 127.5).abs().max() < 10
+
+
+@pytest.fixture(scope="module")
+def jpeg(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("jpeg")
+    write_pictures(folder, {"a": 1}, suffix=".JPEG")
+    return folder / "a/000.JPEG"
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_a_damaged_picture_is_named_or_still_a_picture(jpeg, data):
+    content = bytearray(jpeg.read_bytes())
+    damaged = jpeg.with_name("damaged.JPEG")
+    if data.draw(st.booleans(), label="truncated"):
+        damaged.write_bytes(content[: data.draw(st.integers(0, len(content) - 20))])
+        assert str(damaged) in error_of(lambda: pictures.decode(damaged, 4))
+        return
+    for _ in range(data.draw(st.integers(1, 8))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    damaged.write_bytes(content)
+    try:
+        fine = pictures.decode(damaged, 4).shape == (3, 4, 4)
+    except harness.DataMissing as error:
+        fine = str(damaged) in str(error)
+    assert fine
