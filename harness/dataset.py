@@ -1,0 +1,100 @@
+"""The Dataset contract: labelled images by split and class, as uint8 tensors."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from harness.errors import HarnessError
+from harness.spec import Params, suggest
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Split = Literal["train", "test"]
+
+
+class Dataset:
+    """Images of named classes in a training and a test split. Subclass it, name it, and write `load`."""
+
+    name: ClassVar[str]
+    """Lower case, as typed after `--dataset`."""
+    classes: tuple[str, ...]
+    """Every class there is, in the data set's own order."""
+    Params: ClassVar[type[Params]] = Params
+    """The declared parameters: a subclass of `harness.Params`, each field with a default."""
+
+    def __init__(self, root: Path, params: Params | None = None):
+        """`root` is the folder that `--data` names; it need not exist until `load` is called."""
+        self.root = Path(root)
+        self.params = params if params is not None else self.Params()
+
+    def revision(self) -> str:
+        """What tells these data from any other of the same name: two revisions never share a table. Quick to ask."""
+        raise NotImplementedError(f"{type(self).__name__} has no revision")
+
+    def load(self, split: Split, classes: tuple[str, ...]) -> tuple[Tensor, Tensor]:
+        """The images of some classes in one split.
+
+        Returns:
+            images (N, C, H, W) uint8 and labels (N,) int64, the index of each image's class in the argument
+            `classes`; always in the same order.
+
+        Raises:
+            DataMissing: the files are not there, or not what they should be. The message says what to put where.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no load")
+
+    def require(self, train: tuple[str, ...], test: tuple[str, ...]) -> None:
+        """A quick look, before anything trains, whether there are files of all these classes; by default none.
+
+        Raises:
+            DataMissing: the message lists every class that is missing.
+        """
+
+    def fetch(self) -> None:
+        """Download what can be downloaded; nothing by default."""
+
+    def check_classes(self, classes: Iterable[str]) -> None:
+        """Refuse classes that this data set does not have; `load` begins with it.
+
+        Raises:
+            HarnessError: a class is unknown or named twice.
+        """
+        seen = set()
+        for name in classes:
+            if name not in self.classes:
+                raise HarnessError(f"dataset {self.name} has no class {name!r}; {_hint(name, self.classes)}")
+            if name in seen:
+                raise HarnessError(f"dataset {self.name}: class {name!r} is named twice; leave one out")
+            seen.add(name)
+
+    def select(self, images: Tensor, targets: Tensor, classes: tuple[str, ...]) -> tuple[Tensor, Tensor]:
+        """The end of a `load` that reads a whole split: keep the images of `classes`, in their order.
+
+        Args:
+            images: (N, C, H, W).
+            targets: (N,) int64, the index of each image's class in `self.classes`.
+
+        Returns:
+            What `load` returns.
+        """
+        import torch
+
+        label_of = torch.full((len(self.classes),), -1)
+        for label, name in enumerate(classes):
+            label_of[self.classes.index(name)] = label
+        labels = label_of[targets]
+        keep = labels >= 0
+        return images[keep].contiguous(), labels[keep]
+
+
+def _hint(name: str, known: tuple[str, ...]) -> str:
+    """`suggest`, but for a thousand classes only those that are alike."""
+    if len(known) <= 30:
+        return suggest(name, known)
+    alike = [other for other in known if name.lower() in other.lower()][:5] or difflib.get_close_matches(name, known)
+    guess = f"did you mean {' or '.join(map(repr, alike))}? " if alike else ""
+    return f"{guess}it has {len(known)} classes, from {known[0]!r} to {known[-1]!r}"

@@ -1,0 +1,139 @@
+"""The Method contract: fit on normal training images, then score test images. Higher = more anomalous."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from harness.recipe import Recipe
+from harness.spec import Params
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a method may know of a fit before it sees an image."""
+
+    channels: int
+    height: int
+    width: int
+    n_images: int
+    n_clusters: int | None
+    """How many sub-clusters the training labels tell apart; None where labels are withheld."""
+    mean: tuple[float, ...]
+    """Of the normal training images, per channel, in [0, 1] pixel units."""
+    std: tuple[float, ...]
+    """Likewise; at least 1/255."""
+
+
+@dataclass(frozen=True)
+class Images:
+    """Normal training images, and the index of the sub-cluster of each if the method may see it."""
+
+    images: Tensor
+    """(N, C, H, W) uint8, on the CPU."""
+    labels: Tensor | None = None
+    """(N,) int64 in [0, K), or None where labels are withheld."""
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+@dataclass
+class Run:
+    """What the harness brings to a fit. The random state is seeded before `build`, `fit` and `score` are called."""
+
+    device: str
+    seed: int
+    recipe: Recipe
+    params: Params
+    progress: Callable[[int, int, float], None] = lambda epoch, epochs, loss: None
+    """Call it as `progress(epoch, epochs, loss)` after each epoch."""
+    notes: dict[str, float] = field(default_factory=dict)
+    """Diagnostics that belong in the record, such as the training accuracy."""
+    numerics: dict[str, str | int | float | bool] = field(default_factory=dict)
+    """How the arithmetic was done, for the record; the training engine fills it in."""
+
+    def note(self, **values: float) -> None:
+        """Keep a diagnostic in the record: `run.note(train_accuracy=0.98)`."""
+        self.notes.update({name: float(value) for name, value in values.items()})
+
+
+class Method:
+    """One way of telling anomalies from normal images. Subclass it, name it, and write `fit` and `score`."""
+
+    name: ClassVar[str]
+    """Lower case, as typed after `--method`."""
+    scores: ClassVar[tuple[str, ...]]
+    """The names of the detection scores that `score` returns."""
+    uses_labels: ClassVar[bool] = False
+    """True: `fit` is handed the sub-cluster labels, where the protocol shows them. Fits of a method that does not
+    look at labels are shared by all protocols that are normal on the same classes."""
+    scoring: ClassVar[tuple[str, ...]] = ()
+    """The parameters that only `score` reads: changing them needs no new training."""
+    Params: ClassVar[type[Params]] = Params
+    """The declared parameters: a subclass of `harness.Params`, each field with a default."""
+
+    def __init__(self, params: Params | None = None):
+        self.params = params if params is not None else self.Params()
+
+    @classmethod
+    def skip(cls, n_clusters: int | None, params: Params) -> str | None:
+        """Why the method does not apply, or None if it does; the table then shows a dash.
+
+        Args:
+            n_clusters: how many sub-clusters the normal images have; None where their labels are withheld.
+            params: the declared parameters.
+        """
+        return None
+
+    def build(self, task: Task, run: Run) -> None:
+        """Make the untrained modules that `fit` trains, on `run.device`. Also called before a saved fit is loaded."""
+
+    def fit(self, train: Images, run: Run) -> None:
+        """Learn from normal training images."""
+        raise NotImplementedError(f"{type(self).__name__} has no fit")
+
+    def score(self, images: Tensor) -> Mapping[str, Tensor]:
+        """Score test images.
+
+        Args:
+            images: (M, C, H, W) uint8, on the CPU.
+
+        Returns:
+            For each name in `scores`, (M,) floats; higher = more anomalous. The score of an image may not depend on
+            which other images it comes with.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no score")
+
+    # Optional, and looked up by the harness: `predict(images) -> (M,) int64`, the sub-cluster of each image, from
+    # which the harness computes the accuracy on normal test images.
+
+    def state(self) -> dict[str, Tensor]:
+        """What was learnt, as named tensors: by default every tensor and module among the attributes."""
+        import torch
+
+        tensors: dict[str, Any] = {}
+        for attribute, value in vars(self).items():
+            if isinstance(value, torch.Tensor):
+                tensors[attribute] = value
+            elif isinstance(value, torch.nn.Module):
+                tensors.update({f"{attribute}.{key}": tensor for key, tensor in value.state_dict().items()})
+        return tensors
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """The reverse of `state`, after `build`."""
+        import torch
+
+        modules: dict[str, dict[str, Tensor]] = {}
+        for key, tensor in state.items():
+            attribute, _, rest = key.partition(".")
+            if rest and isinstance(getattr(self, attribute, None), torch.nn.Module):
+                modules.setdefault(attribute, {})[rest] = tensor
+            else:
+                setattr(self, key, tensor)
+        for attribute, tensors in modules.items():
+            getattr(self, attribute).load_state_dict(tensors)

@@ -1,0 +1,8 @@
+"""Where the bundled plugins and protocols are: inside an installed package, or at the top of a checkout."""
+
+from pathlib import Path
+
+_PACKAGE = Path(__file__).resolve().parent
+BUNDLED = _PACKAGE / "bundled" if (_PACKAGE / "bundled").is_dir() else _PACKAGE.parent
+PLUGINS = BUNDLED / "plugins"
+PROTOCOLS = BUNDLED / "protocols"

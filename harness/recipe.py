@@ -1,0 +1,71 @@
+"""Recipes: how a network is trained on one data set, as declared data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from harness import paths
+from harness.errors import HarnessError
+from harness.spec import Spec, check, read_toml, suggest
+
+
+class Recipe(Spec):
+    """A training set-up. `stated` names the fields that the paper prints; the others are documented choices."""
+
+    network: str
+    optimizer: Literal["sgd", "adam"] = "sgd"
+    lr: float = Field(gt=0)
+    momentum: float = Field(0.9, ge=0, lt=1)
+    nesterov: bool = True
+    weight_decay: float = Field(5e-4, ge=0)
+    schedule: Literal["cosine", "step", "constant"] = "cosine"
+    lr_end: float = Field(1e-6, ge=0, description="cosine: the learning rate of the last step")
+    step_epochs: int = Field(10, ge=1, description="step: multiply the learning rate every so many epochs")
+    step_factor: float = Field(0.8, gt=0, le=1, description="step: by this factor")
+    epochs: int = Field(ge=1)
+    batch: int = Field(ge=2, description="training images per step, before a method makes several views of each")
+    pad: int = Field(0, ge=0, description="random crop after padding by so many pixels")
+    flip: bool = Field(False, description="random horizontal flip")
+    crop: float = Field(1.0, gt=0, le=1, description="side of the (random, in scoring central) crop, as a share")
+    precision: Literal["float32", "bfloat16"] = Field("bfloat16", description="of training; scores are float32")
+    stated: tuple[str, ...] = ()
+    note: str = ""
+
+    def values_that_train(self) -> dict[str, Any]:
+        """Every value that training depends on, without the commentary."""
+        return self.model_dump(exclude={"stated", "note"})
+
+
+def read_recipe(dataset: str, name: str | None, changes: dict[str, Any]) -> tuple[str, Recipe]:
+    """A recipe's name and values: a bundled one of this data set (None: its first), or a TOML file of one recipe.
+
+    Raises:
+        HarnessError: there is no such recipe, or a key or value is wrong.
+    """
+    if name is not None and name.endswith(".toml"):
+        path, where = Path(name), name
+        values, name = read_toml(path), path.stem
+    else:
+        path = paths.PROTOCOLS / "recipes.toml"
+        declared = read_toml(path)
+        if dataset not in declared:
+            raise HarnessError(
+                f"no recipe is declared for {dataset!r}; give --recipe the path of a .toml file with one"
+            )
+        name = name or next(iter(declared[dataset]))
+        if name not in declared[dataset]:
+            raise HarnessError(f"{dataset} has no recipe {name!r}; {suggest(name, declared[dataset])}")
+        where = f"{path}: {dataset}.{name}"
+        values = _inherit(declared, f"{dataset}.{name}")
+    check(Recipe, values, where)
+    return name, check(Recipe, values | changes, "--set") if changes else check(Recipe, values, where)
+
+
+def _inherit(declared: dict[str, dict[str, Any]], key: str) -> dict[str, Any]:
+    dataset, _, name = key.partition(".")
+    values = dict(declared[dataset][name])
+    parent = values.pop("like", None)
+    return _inherit(declared, parent) | values if parent else values

@@ -1,0 +1,88 @@
+"""Declared data: strict models, their one-line errors, and the digest by which two of them are compared."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import tomllib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from harness.errors import HarnessError
+
+
+class Spec(BaseModel):
+    """Strict and frozen: an unknown key is an error, never a silent default."""
+
+    # TOML and --set write class names such as 0 and 7 as numbers.
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, coerce_numbers_to_str=True)
+
+
+class Params(Spec):
+    """Base of the parameters that a method or data set declares; each field needs a default."""
+
+
+S = TypeVar("S", bound=BaseModel)
+
+
+def check(model: type[S], data: Any, where: str) -> S:
+    """`data` as a `model`, or one line that names the place, the key and the mend.
+
+    Raises:
+        HarnessError: `data` does not fit.
+    """
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        raise HarnessError(f"{where}: {_first_problem(model, error)}") from None
+
+
+def _first_problem(model: type[BaseModel], error: ValidationError) -> str:
+    problem = error.errors(include_url=False, include_input=False)[0]
+    # pydantic puts the chosen branch of a union into the path; a user's file has no such key.
+    key = ".".join(str(part) for part in problem["loc"] if not str(part).startswith(("function-", "tagged-"))) or "file"
+    if problem["type"] == "extra_forbidden":
+        known = _keys_at(model, problem["loc"][:-1])
+        return f"{key}: unknown key; {suggest(str(problem['loc'][-1]), known)}"
+    if problem["type"] == "missing":
+        return f"{key}: this key is required"
+    return f"{key}: {problem['msg'].removeprefix('Value error, ')}"
+
+
+def _keys_at(model: type[BaseModel], path: tuple) -> list[str]:
+    """The keys that are known at `path`, as far as plain nesting tells."""
+    for part in path:
+        field = getattr(model, "model_fields", {}).get(part)
+        inner = [a for a in (field.annotation, *getattr(field.annotation, "__args__", ())) if field] if field else []
+        model = next((a for a in inner if isinstance(a, type) and issubclass(a, BaseModel)), None)
+        if model is None:
+            return []
+    return list(model.model_fields)
+
+
+def suggest(name: str, known: Iterable[str]) -> str:
+    """The end of an error line: the likely meaning of a misspelt name, and what there is."""
+    known = sorted(known)
+    close = difflib.get_close_matches(name, known, n=1)
+    guess = f"did you mean {close[0]!r}? " if close else ""
+    return f"{guess}known: {', '.join(known)}" if known else "none is known here"
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """A TOML file as a dict, or one line that says what is wrong with it."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise HarnessError(f"{path}: no such file") from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise HarnessError(f"{path}: not readable as TOML: {error}") from None
+
+
+def digest(data: Any) -> str:
+    """16 hex digits that change whenever plain data changes (canonical JSON, SHA-256)."""
+    text = json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

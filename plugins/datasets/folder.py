@@ -1,0 +1,70 @@
+"""One's own pictures, in a folder for each class."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+import harness
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class FolderParams(harness.Params):
+    path: str = Field("", description="the folder: absolute, or under --data; this one has to be set")
+    size: int | None = Field(None, ge=1, description="shorter side resized to this, then a central square cut out")
+    per_class: int | None = Field(None, ge=1, description="training images of each class, the first by file name")
+    per_class_test: int | None = Field(None, ge=1, description="test images of each class, the first by file name")
+
+
+class Folder(harness.Dataset):
+    """Pictures of one's own in `{train,val}/<class>/*.{png,jpg,jpeg,webp,bmp}`: `--set folder.path=DIR`.
+
+    The classes are the sub-folders of `train` and `val`; the pictures are read as RGB, from `val` for testing. Without
+    a `size` they must all have the same.
+    """
+
+    name = "folder"
+    Params = FolderParams
+
+    @cached_property
+    def classes(self) -> tuple[str, ...]:
+        from harness.kit import pictures
+
+        folder = self._folder()
+        found = pictures.list_classes(folder)
+        if not found:
+            raise harness.DataMissing(f"folder: no class folder in {folder}/train or {folder}/val; make one per class")
+        return found
+
+    def revision(self) -> str:
+        from harness.kit import pictures
+
+        params = self.params.model_dump(exclude={"path"})
+        return pictures.fingerprint(self._folder(), params)
+
+    def require(self, train: tuple[str, ...], test: tuple[str, ...]) -> None:
+        from harness.kit import pictures
+
+        pictures.require(self._folder(), {name: name for name in train}, {name: name for name in test})
+
+    def load(self, split: str, classes: tuple[str, ...]) -> tuple[Tensor, Tensor]:
+        from harness.kit import pictures
+
+        self.check_classes(classes)
+        most = self.params.per_class if split == "train" else self.params.per_class_test
+        return pictures.load_classes(self._folder(), split, {name: name for name in classes}, self.params.size, most)
+
+    def _folder(self) -> Path:
+        if not self.params.path:
+            raise harness.HarnessError("folder: no path given; name the folder with --set folder.path=DIR")
+        return self.root / Path(self.params.path).expanduser()
+
+
+@harness.hookimpl
+def register_datasets(register):
+    register(Folder)
