@@ -1,0 +1,378 @@
+"""The command line. Thin: each command resolves its options and hands over to the core.
+
+Nothing heavy is imported at the top, so that --help and list are instant.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from harness import __version__
+from harness.errors import HarnessError
+
+if TYPE_CHECKING:
+    from harness.plan import Plan, Request
+    from harness.plugins import Plugins
+    from harness.records import Record, Store
+
+COMMA = "comma-separated"
+
+
+class Refusal(click.ClickException):
+    """A HarnessError as the command line shows it: one line, exit code 2."""
+
+    exit_code = 2
+
+    def show(self, file: Any = None) -> None:
+        click.echo(f"harness: {self.message}", err=True)
+
+
+class Commands(click.Group):
+    """Commands in the order in which they are written, and one line for what the user got wrong."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except HarnessError as error:
+            raise Refusal(str(error)) from None
+        except BrokenPipeError:  # the reader, such as head, has seen enough
+            sys.stderr.close()
+            ctx.exit(0)
+
+
+class Comma(click.ParamType):
+    """`a,b,c` as a tuple, empty parts dropped."""
+
+    name = "a,b,…"
+
+    def __init__(self, kind: type = str):
+        self.kind = kind
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple:
+        if isinstance(value, tuple):
+            return value
+        try:
+            return tuple(self.kind(part) for part in map(str.strip, str(value).split(",")) if part)
+        except ValueError:
+            self.fail(f"{value!r}: write whole numbers with commas, as in 0,1,2", param, ctx)
+
+
+def options(*decorators: Callable) -> Callable:
+    """Several options as one decorator."""
+
+    def decorate(function: Callable) -> Callable:
+        for decorator in reversed(decorators):
+            function = decorator(function)
+        return function
+
+    return decorate
+
+
+plugin_option = click.option(
+    "--plugins",
+    "plugin_paths",
+    multiple=True,
+    metavar="DIR_OR_FILE",
+    help="More plugins: a .py file or a folder of them.",
+)
+results_option = click.option(
+    "--results", default="results", show_default=True, type=Path, help="The folder that records are kept in."
+)
+data_option = click.option("--data", default="data", show_default=True, type=Path, help="The folder of the data sets.")
+request_options = options(
+    click.option("--protocol", required=True, type=Comma(), help="Names or .toml paths, as in test2 or ./my.toml."),
+    click.option(
+        "--method", required=True, type=Comma(), help="Names or .py paths, as in subcluster,rotnet,./mine.py."
+    ),
+    click.option("--dataset", default="digits", show_default=True, help="See: harness list datasets."),
+    click.option("--case", type=Comma(), default=(), help="Only these rows of the table."),
+    click.option("--seed", type=Comma(int), default=(0,), show_default="0", help="As in 0,1,2."),
+    click.option("--recipe", help="paper, fast, or a .toml path; by default the data set's first."),
+    click.option(
+        "--set", "settings", multiple=True, metavar="NAME.KEY=VALUE", help="As in rotnet.epochs=20. Repeatable."
+    ),
+    results_option,
+    data_option,
+    plugin_option,
+)
+filter_options = options(
+    click.option("--protocol", type=Comma(), default=(), help="Only these."),
+    click.option("--dataset", type=Comma(), default=(), help="Only these."),
+    click.option("--method", type=Comma(), default=(), help="Only these."),
+    click.option("--case", type=Comma(), default=(), help="Only these."),
+    click.option("--seed", type=Comma(int), default=(), help="Only these."),
+    click.option("--recipe", type=Comma(), default=(), help="Only these."),
+    results_option,
+)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="harness")
+def main() -> None:
+    """Compare detectors of semantic anomalies in images.
+
+    \b
+    harness run --protocol test2 --method subcluster,rotnet,ssl
+    harness leaderboard --protocol test2
+    """
+
+
+@main.command()
+@request_options
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option("--executor", type=click.Choice(["local"]), default="local", show_default=True, help="Where fits run.")
+def run(device: str, executor: str, plugin_paths: tuple[str, ...], results: Path, **wanted: Any) -> None:
+    """Train and score what is not yet on record, then show the table.
+
+    \b
+    harness run --protocol test2 --method subcluster,rotnet,ssl --dataset mnist --seed 0,1,2 --data ~/data
+    """
+    from harness.plan import make_plan
+
+    plugins, store, request = _plugins(plugin_paths), _store(results), _request(wanted)
+    plan = make_plan(request, plugins, store)
+    store.prepare()
+    click.echo(_summary(plan), err=True)
+    if plan.jobs() or plan.skips():
+        _execute(plan, plugins, store, request, device)
+    cells = {one.evaluation.cell for one in plan.planned}
+    records = [record for cell in cells if (record := store.find(cell))]
+    _print_leaderboards(sorted(records, key=lambda r: (r.protocol, r.dataset, r.recipe, r.seed)), request.protocols)
+    failed = [record for record in records if record.status == "failed"]
+    if failed:
+        click.echo(f"{len(failed)} evaluation(s) failed; the tracebacks are in {store.root / 'failures'}", err=True)
+        raise SystemExit(1)
+
+
+@main.command()
+@request_options
+def plan(plugin_paths: tuple[str, ...], results: Path, **wanted: Any) -> None:
+    """Show what a run would do: done, to run, stale (and why), failed before, or skipped (and why).
+
+    \b
+    harness plan --protocol test2 --method subcluster,rotnet,ssl --seed 0,1,2
+    """
+    from harness.plan import make_plan
+    from harness.table import Table
+
+    made = make_plan(_request(wanted), _plugins(plugin_paths), _store(results))
+    rows = []
+    for one in made.planned:
+        e = one.evaluation
+        status = f"{one.status}: {one.reason}" if one.reason else one.status
+        rows.append(
+            [e.protocol, e.fit.dataset, e.case, e.anomaly_set, e.fit.method, str(e.fit.seed), e.fit.id[:8], status]
+        )
+    head = ["protocol", "dataset", "case", "anomalies", "method", "seed", "fit", "status"]
+    _show(Table("plan", [head], rows))
+    click.echo(_summary(made))
+
+
+def _show(table: Any) -> None:
+    """A table for reading in a terminal: aligned, without markup."""
+    from tabulate import tabulate
+
+    rows = [[cell.text for cell in row] for row in table.cells]
+    click.echo(tabulate(rows, headers=list(table.head[-1]), tablefmt="simple", disable_numparse=True))
+
+
+@main.command("list")
+@click.argument("what", type=click.Choice(["protocols", "methods", "datasets", "plugins"]))
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@plugin_option
+def list_(what: str, as_json: bool, plugin_paths: tuple[str, ...]) -> None:
+    """What there is to choose from.
+
+    \b
+    harness list methods
+    """
+    rows = _protocol_rows() if what == "protocols" else _plugin_rows(what, plugin_paths)
+    if as_json:
+        click.echo(json.dumps(rows, indent=1))
+        return
+    for row in rows:
+        name, *rest = row.values()
+        click.echo(f"{name}\n    " + "\n    ".join(str(value) for value in rest if value))
+
+
+def _protocol_rows() -> list[dict[str, str]]:
+    import tomllib
+
+    from harness.paths import PROTOCOLS
+
+    rows = []
+    for path in sorted(PROTOCOLS.glob("*.toml")):
+        if path.stem != "recipes":
+            data = tomllib.loads(path.read_text(encoding="utf-8"))
+            rows.append({"name": data["name"], "title": data["title"], "datasets": ", ".join(data["dataset"])})
+    return rows
+
+
+def _plugin_rows(what: str, plugin_paths: tuple[str, ...]) -> list[dict[str, str]]:
+    plugins = _plugins(plugin_paths)
+    entries = plugins.entries
+    if what != "plugins":
+        wanted = [entry for entry in entries if f"{entry.kind}s" == what]
+        return [{"name": e.name, "summary": e.summary, "file": str(e.source.path)} for e in wanted]
+    rows = []
+    for source in plugins.sources:
+        brings = ", ".join(f"{entry.kind} {entry.name}" for entry in entries if entry.source == source)
+        broken = f"BROKEN: {plugins.broken[source]}" if source in plugins.broken else ""
+        rows.append({"file": str(source.path), "origin": source.origin, "registers": brings, "problem": broken})
+    return rows
+
+
+@main.command()
+@filter_options
+@click.option("--format", "form", type=click.Choice(["table", "csv", "json"]), default="table", show_default=True)
+def results(form: str, **filters: Any) -> None:
+    """Every number on record, one line per score.
+
+    \b
+    harness results --protocol test2 --format csv > test2.csv
+    """
+    from harness.results import results_text
+
+    click.echo(results_text(_filtered(filters), form), nl=False)
+
+
+@main.command()
+@filter_options
+@click.option("--format", "form", type=click.Choice(["md", "html", "tex", "csv"]), default="md", show_default=True)
+@click.option("--out", type=Path, help="Publish here: the tables, and the records and scores that they are made from.")
+def leaderboard(form: str, out: Path | None, **filters: Any) -> None:
+    """The tables of the paper, from the records.
+
+    \b
+    harness leaderboard --protocol test2
+    harness leaderboard --out leaderboard/
+    """
+    from harness.leaderboard import leaderboards
+    from harness.publish import publish
+    from harness.table import render
+
+    paths = [name for name in filters["protocol"] if name.endswith(".toml")]
+    records = list(_filtered(filters))
+    if not records:
+        raise HarnessError(f"--results {filters['results']}: no record matches; run something first")
+    made = leaderboards(records, paths)
+    if out is None:
+        click.echo("\n".join(render(one.table, form) for one in made), nl=False)
+    else:
+        for path in publish(made, _store(filters["results"]), out, form):
+            click.echo(path)
+
+
+@main.group()
+def data() -> None:
+    """Data sets: which there are, fetch them, see that they are whole."""
+
+
+@data.command("list")
+@plugin_option
+def data_list(plugin_paths: tuple[str, ...]) -> None:
+    """The data sets that there are."""
+    for row in _plugin_rows("datasets", plugin_paths):
+        click.echo(f"{row['name']}\n    {row['summary']}")
+
+
+@data.command("fetch")
+@click.argument("name")
+@data_option
+@plugin_option
+def data_fetch(name: str, data: Path, plugin_paths: tuple[str, ...]) -> None:
+    """Download a data set into the data folder."""
+    dataset = _plugins(plugin_paths).get("dataset", name)(data)
+    dataset.fetch()
+    _verify(dataset)
+
+
+@data.command("verify")
+@click.argument("name")
+@data_option
+@plugin_option
+def data_verify(name: str, data: Path, plugin_paths: tuple[str, ...]) -> None:
+    """Load a data set, and say how many images there are."""
+    _verify(_plugins(plugin_paths).get("dataset", name)(data))
+
+
+def _verify(dataset: Any) -> None:
+    for split in ("train", "test"):
+        images, labels = dataset.load(split, tuple(dataset.classes))
+        shape = " x ".join(map(str, images.shape[1:]))
+        click.echo(f"{dataset.name} {split}: {len(images)} images of {shape}, {len(labels.unique())} classes")
+
+
+def _plugins(paths: tuple[str, ...]) -> Plugins:
+    from harness.plugins import Plugins
+
+    return Plugins(map(Path, paths))
+
+
+def _store(root: Path) -> Store:
+    from harness.records import Store
+
+    return Store(root)
+
+
+def _request(wanted: dict[str, Any]) -> Request:
+    from harness.plan import Request
+
+    plural = {"protocol": "protocols", "method": "methods", "case": "cases", "seed": "seeds"}
+    for name in ("protocol", "method", "seed"):
+        if not wanted[name]:
+            raise HarnessError(f"--{name}: names nothing")
+    return Request(**{plural.get(name, name): value for name, value in wanted.items()})
+
+
+def _execute(plan: Plan, plugins: Plugins, store: Store, request: Request, device: str) -> None:
+    from rich.console import Console
+
+    from harness.environment import choose_device
+    from harness.executors.local import execute
+    from harness.progress import reporter
+    from harness.run import Worker
+
+    chosen = choose_device(device)
+    worker = Worker(plugins, store, request.data, chosen, reporter(Console(stderr=True)))
+    execute(plan, worker)
+
+
+def _summary(plan: Plan) -> str:
+    jobs = len(plan.jobs())
+    counts = {status: plan.count(status) for status in ("done", "to run", "stale", "failed", "skipped")}
+    said = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
+    todo = f"{jobs} fit(s) to train or load" if jobs else "nothing to train"
+    return f"{len(plan.planned)} evaluations ({said}); {todo}"
+
+
+def _filtered(filters: dict[str, Any]) -> list[Record]:
+    chosen = {name: values for name, values in filters.items() if name != "results" and values}
+    chosen["protocol"] = tuple(_name_of(name) for name in chosen.get("protocol", ()))
+    return [
+        record
+        for record in _store(filters["results"]).records()
+        if all(getattr(record, name) in values for name, values in chosen.items() if values)
+    ]
+
+
+def _name_of(protocol: str) -> str:
+    from harness.protocol import read_protocol
+
+    return read_protocol(protocol).name if protocol.endswith(".toml") else protocol
+
+
+def _print_leaderboards(records: list[Record], protocols: tuple[str, ...]) -> None:
+    from harness.leaderboard import leaderboards
+    from harness.table import render
+
+    click.echo("\n".join(render(one.table, "md") for one in leaderboards(records, protocols)), nl=False)

@@ -1,0 +1,111 @@
+"""The machine and the moment: device, random state, and what a number was made with."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import random
+import re
+import subprocess
+from collections.abc import Iterator
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import harness
+from harness.errors import HarnessError
+
+
+@contextlib.contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Random numbers from a seed inside; outside, every generator goes on as if nothing had happened."""
+    import numpy as np
+    import torch
+
+    python, numpy = random.getstate(), np.random.get_state()
+    exact = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True)
+    with torch.random.fork_rng(range(torch.cuda.device_count())), exact:
+        random.seed(seed)
+        np.random.seed(seed % 2**32)
+        torch.manual_seed(seed)
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy)
+
+
+def choose_device(wanted: str) -> str:
+    """`auto` -> the GPU if there is one; a device that is not there is refused."""
+    import torch
+
+    if wanted == "auto":
+        return "cuda:0" if torch.cuda.is_available() else "cpu"
+    if wanted == "cpu":
+        return wanted
+    match = re.fullmatch(r"cuda(?::(\d+))?", wanted)
+    if not match:
+        raise HarnessError(f"--device {wanted}: write auto, cpu, cuda or cuda:N")
+    number = int(match[1] or 0)
+    if number >= torch.cuda.device_count():
+        raise HarnessError(f"--device {wanted}: there is no such GPU here ({torch.cuda.device_count()} found); try cpu")
+    return f"cuda:{number}"
+
+
+@cache
+def provenance(device: str) -> dict[str, Any]:
+    """What a number was made with: packages, commit, device. The time is added per record."""
+    import torch
+
+    packages = ("torch", "torchvision", "timm", "numpy", "scikit-learn", "faiss-cpu")
+    versions = {name: _version(name) for name in packages}
+    commit, dirty = _commit()
+    return {
+        "harness": harness.__version__,
+        "commit": commit,
+        "dirty": dirty,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processor": torch.cuda.get_device_name(device) if device.startswith("cuda") else _processor(),
+        "packages": {name: version for name, version in versions.items() if version},
+    }
+
+
+def _version(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+def _commit() -> tuple[str | None, bool | None]:
+    """The commit of the checkout that the harness runs from, and whether it was changed since; None when installed."""
+
+    def git(*words: str) -> str:
+        where = Path(__file__).parent
+        done = subprocess.run(["git", "-C", str(where), *words], capture_output=True, text=True, check=True, timeout=10)
+        return done.stdout.strip()
+
+    try:
+        top = Path(git("rev-parse", "--show-toplevel"))
+        if top != Path(__file__).resolve().parents[1]:
+            return None, None
+        return git("rev-parse", "HEAD"), bool(git("status", "--porcelain", "--untracked-files=no"))
+    except (OSError, subprocess.SubprocessError):
+        return None, None
+
+
+def _processor() -> str:
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return f"{line.partition(':')[2].strip()}, {os.cpu_count()} cores"
+    return f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"
+
+
+def threads() -> int:
+    import torch
+
+    return torch.get_num_threads()

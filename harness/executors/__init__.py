@@ -1,0 +1,1 @@
+"""Where the fits of a plan are carried out."""

@@ -1,0 +1,229 @@
+"""Records + protocol -> the paper's table. Nothing else decides what is in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from harness.errors import HarnessError
+from harness.metrics import over_seeds, pooled_interval
+from harness.protocol import Protocol, read_protocol
+from harness.records import Record
+from harness.spec import digest
+from harness.table import Cell, Table
+
+NOT_RUN, SKIPPED, FAILED = "not run", "–", "failed"
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A method as one or more columns show it: its name, and what --set changed of it."""
+
+    method: str
+    settings: tuple[tuple[str, Any], ...] = ()
+
+    @classmethod
+    def of(cls, record: Record) -> Variant:
+        return cls(
+            record.method, tuple(sorted((k, repr(v)) for k, v in record.settings.get(record.method, {}).items()))
+        )
+
+    def __str__(self) -> str:
+        return self.method + (f" ({', '.join(f'{k}={v}' for k, v in self.settings)})" if self.settings else "")
+
+
+@dataclass(frozen=True)
+class Leaderboard:
+    """One table, and the records that it is made from."""
+
+    name: str
+    """For a file: protocol, data set, recipe."""
+    table: Table
+    records: tuple[Record, ...]
+
+
+def leaderboards(records: Iterable[Record], protocol_paths: Sequence[str] = ()) -> list[Leaderboard]:
+    """A table for every protocol, data set and recipe that there are records of.
+
+    Args:
+        records: whatever a results folder holds.
+        protocol_paths: files of protocols that are not bundled.
+
+    Raises:
+        HarnessError: records of one table are not comparable; the line names two of them and what differs.
+    """
+    own = {read_protocol(path).name: path for path in protocol_paths if path.endswith(".toml")}
+    groups: dict[tuple, list[Record]] = {}
+    for record in records:
+        shared = {owner: changes for owner, changes in record.settings.items() if owner != record.method}
+        groups.setdefault((record.protocol, record.dataset, record.recipe, digest(shared)), []).append(record)
+    return [_leaderboard(group, own.get(group[0].protocol, group[0].protocol)) for group in groups.values()]
+
+
+def _leaderboard(records: list[Record], protocol_name: str) -> Leaderboard:
+    first = records[0]
+    settings = {owner: changes for owner, changes in first.settings.items() if owner != first.method}
+    protocol = read_protocol(protocol_name, first.dataset, settings.get(first.protocol))
+    _check_comparable(records, protocol)
+    changed = "".join(f"-{digest(settings)[:6]}" if settings else "")
+    name = f"{first.protocol}-{first.dataset}-{first.recipe}{changed}"
+    return Leaderboard(name, _table(records, protocol, settings), tuple(records))
+
+
+def _check_comparable(records: list[Record], protocol: Protocol) -> None:
+    """Refuse numbers that do not belong into one table, or one column of it."""
+    cases = {case.name: protocol.digest(case) for case in protocol.cases(records[0].dataset)}
+    seen: dict[tuple, Record] = {}
+    for record in records:
+        if cases.get(record.case) != record.digests.get("protocol"):
+            raise HarnessError(
+                f"{_label(record)}: made under another version of {protocol.name}; "
+                f"run it again, or move the record away"
+            )
+        for part in ("dataset", "recipe", "method", "engine"):
+            if part not in record.digests:
+                continue
+            place = (part,) if part == "dataset" else (part, Variant.of(record))
+            other = seen.setdefault(place, record)
+            if other.digests[part] != record.digests[part]:
+                raise HarnessError(
+                    f"{_label(other)} and {_label(record)} differ in their {part} and can't share a column; "
+                    f"run one of them again, or move its record away"
+                )
+
+
+def _label(record: Record) -> str:
+    return f"{record.protocol} {record.dataset} case {record.case}, {record.method}, seed {record.seed}"
+
+
+def _table(records: list[Record], protocol: Protocol, settings: dict[str, dict[str, Any]]) -> Table:
+    dataset = records[0].dataset
+    cases = protocol.cases(dataset)
+    sets = list(dict.fromkeys(name for case in cases for name in case.anomalies))
+    columns = _columns(records, protocol)
+    cells: dict[tuple, list[Record]] = {}
+    for record in records:
+        cells.setdefault((record.case, record.anomaly_set, Variant.of(record)), []).append(record)
+    seeds = sorted({record.seed for record in records})
+
+    rows: list[list[Cell | str]] = []
+    for case in cases:
+        row: list[Cell | str] = [case.name]
+        for variant, score, _ in columns:
+            for anomaly_set in sets:
+                here = cells.get((case.name, anomaly_set, variant), [])
+                row.append(_cell(here, score, seeds) if anomaly_set in case.anomalies else "")
+        rows.append(row)
+    if protocol.table.average:
+        rows.append(_average(rows))
+
+    tail = (lambda score, name: f"{score} {name}") if len(sets) > 1 else (lambda score, name: score)
+    head = [
+        ["", *(group for _, _, group in columns for _ in sets)],
+        [protocol.table.corner, *(tail(score, name) for _, score, _ in columns for name in sets)],
+    ]
+    return Table(
+        title=f"{protocol.table.title}, {dataset}: {protocol.title}",
+        head=head,
+        rows=rows,
+        notes=_notes(records, protocol, seeds, settings),
+        rule_before_last=protocol.table.average,
+    )
+
+
+def _columns(records: list[Record], protocol: Protocol) -> list[tuple[Variant, str, str]]:
+    """(variant, score, heading): the paper's columns first, then everything else that there are records of."""
+    heads = {column.method: column.head for column in protocol.table.columns}
+    columns = [(Variant(column.method), column.score, column.head) for column in protocol.table.columns]
+    rank = {method: place for place, method in enumerate(heads)}
+    for record in sorted(records, key=lambda r: (rank.get(r.method, len(rank)), r.method, str(Variant.of(r)))):
+        variant = Variant.of(record)
+        head = heads.get(record.method, record.method) + str(variant).removeprefix(record.method)
+        for score in record.scores:
+            if not any((variant, score) == column[:2] for column in columns):
+                columns.append((variant, score, head))
+    # A method of which nothing was scored still shows that it was tried.
+    for record in records:
+        variant = Variant.of(record)
+        if not any(variant == column[0] for column in columns):
+            columns.append((variant, "", heads.get(record.method, record.method)))
+    return columns
+
+
+def _cell(records: list[Record], score: str, seeds: list[int]) -> Cell:
+    failed = sum(record.status == "failed" for record in records)
+    if failed:
+        return Cell(FAILED if failed == len(records) else f"{failed} of {len(records)} {FAILED}")
+    if any(record.status == "skipped" for record in records):
+        return Cell(SKIPPED)
+    metrics = [record.scores[score] for record in records if score in record.scores]
+    if not metrics:
+        return Cell(NOT_RUN)
+    summary = over_seeds([one.auroc for one in metrics])
+    low, high = pooled_interval(metrics)
+    text = f"{summary.mean:.3f}" + (f" ± {summary.std:.3f}" if summary.std is not None else "")
+    if summary.n < len(seeds):
+        text += f" ({summary.n} of {len(seeds)} seeds)"
+    return Cell(text, value=summary.mean, title=f"95 % interval {low:.3f} to {high:.3f}")
+
+
+def _average(rows: list[list[Cell | str]]) -> list[Cell | str]:
+    """The mean of each column over the cases; only of a column in which every case has a number."""
+    row: list[Cell | str] = ["average"]
+    for column in list(zip(*rows, strict=True))[1:]:
+        cells = [cell for cell in column if isinstance(cell, Cell)]
+        values = [cell.value for cell in cells if cell.value is not None]
+        complete = bool(values) and len(values) == len(cells)
+        row.append(
+            Cell(f"{sum(values) / len(values):.3f}", sum(values) / len(values)) if complete else Cell("incomplete")
+        )
+    return row
+
+
+def _notes(
+    records: list[Record], protocol: Protocol, seeds: list[int], settings: dict[str, dict[str, Any]]
+) -> list[str]:
+    ok = [record for record in records if record.status == "ok"]
+    spread = "mean ± standard deviation over seeds" if len(seeds) > 1 else "seed"
+    notes = [f"AUROC, anomalies positive; {spread} {', '.join(map(str, seeds))}. {protocol.source}."]
+    if any(record.status != "ok" for record in records) or len(ok) < len(records):
+        notes.append(f"{SKIPPED}: does not apply; {NOT_RUN}: there is no record; {FAILED}: see harness results.")
+    for variant in dict.fromkeys((Variant.of(r), r.reason) for r in records if r.status == "skipped"):
+        notes.append(f"{SKIPPED} {variant[0]}: {variant[1]}.")
+    for line in dict.fromkeys(
+        f"{Variant.of(r)}, case {r.case}, seed {r.seed}: {r.reason}" for r in records if r.status == "failed"
+    ):
+        notes.append(f"{FAILED}: {line}.")
+    for text in dict.fromkeys(_recipe_line(record) for record in ok):
+        notes.append(text)
+    for owner, changes in settings.items():
+        notes.append("Changed with --set: " + ", ".join(f"{owner}.{k}={v}" for k, v in changes.items()) + ".")
+    notes += [f"{note.status.capitalize()}: {note.text}" for note in protocol.section(records[0].dataset).notes]
+    if ok:
+        notes.append(_made_with(ok))
+    return notes
+
+
+def _recipe_line(record: Record) -> str:
+    values = record.recipe_values
+    return (
+        f"Recipe {record.recipe}: {values['network']}, {values['optimizer']}, learning rate {values['lr']:g}, "
+        f"{values['schedule']}, {values['epochs']} epochs, batch {values['batch']}, {values['precision']}."
+    )
+
+
+def _made_with(records: list[Record]) -> str:
+    """Commit, hardware and hours, each fit counted once."""
+    commits = dict.fromkeys(
+        f"{str(r.provenance.get('commit') or 'none (installed ' + str(r.provenance.get('harness')) + ')')[:40]}"
+        + (" with uncommitted changes" if r.provenance.get("dirty") else "")
+        for r in records
+    )
+    processors = dict.fromkeys(str(r.provenance.get("processor")) for r in records)
+    hours = sum({r.fit: r.fit_seconds for r in records}.values()) / 3600
+    scoring = sum(r.score_seconds for r in records) / 3600
+    return (
+        f"{len({r.fit for r in records})} fits, {hours:.2f} h of training and {scoring:.2f} h of scoring on "
+        f"{', '.join(processors)}; commit {', '.join(commits)}."
+    )

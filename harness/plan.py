@@ -1,0 +1,279 @@
+"""Protocols x methods x seeds -> the distinct fits, each with its evaluations, and what there is to do.
+
+A fit is identified by what it trains on, and not by the table that it feeds: two evaluations that need the same
+training share it, within a command and across commands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from harness.dataset import Dataset
+from harness.errors import HarnessError
+from harness.method import Method
+from harness.plugins import Plugins
+from harness.protocol import Case, Protocol, read_protocol
+from harness.recipe import Recipe, read_recipe
+from harness.records import Record, Store
+from harness.settings import check_owners, parse_settings
+from harness.spec import Spec, check, digest, suggest
+
+IDENTITY = 1
+"""The version of what identifies a fit. A change to `Fit` is a deliberate change to this number."""
+
+Status = Literal["done", "to run", "stale", "failed", "skipped"]
+
+
+class Fit(Spec):
+    """One training, as plain data: it can be printed, hashed, and sent to another machine."""
+
+    method: str
+    params: dict[str, Any]
+    """The parameters that training depends on."""
+    recipe: dict[str, Any]
+    dataset: str
+    dataset_params: dict[str, Any]
+    clusters: tuple[tuple[str, ...], ...]
+    """The normal classes, sorted; one cluster each where the method may tell them apart, else all in one."""
+    labels: bool
+    """Whether the method is handed the cluster of each image."""
+    seed: int
+
+    @property
+    def id(self) -> str:
+        return digest([IDENTITY, self.model_dump(mode="json")])
+
+    @property
+    def normal(self) -> tuple[str, ...]:
+        return tuple(name for cluster in self.clusters for name in cluster)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A fit scored on one anomaly set of one case, and the cell of the table that it fills."""
+
+    protocol: str
+    case: str
+    anomaly_set: str
+    recipe: str
+    settings: dict[str, dict[str, Any]]
+    """What the user changed with --set, of what matters here."""
+    fit: Fit
+    scoring: dict[str, Any]
+    """The parameters that only scoring depends on."""
+    clusters: tuple[tuple[str, ...], ...]
+    """The case's normal classes by sub-cluster, whether or not the method may see them."""
+    anomaly: tuple[str, ...]
+    digests: dict[str, str]
+    """Of what the numbers depend on: protocol, dataset, recipe, method, engine."""
+
+    @property
+    def cell(self) -> tuple[str, ...]:
+        """What the user asked for, whatever it resolved to: the identity of a record."""
+        fit = self.fit
+        return (
+            *(self.protocol, fit.dataset, fit.method, self.case, self.anomaly_set, self.recipe, str(fit.seed)),
+            digest(self.settings),
+        )
+
+    def __str__(self) -> str:
+        tail = "" if self.anomaly_set == "anomaly" else f", {self.anomaly_set}"
+        return f"{self.protocol} {self.fit.dataset} {self.case}{tail}, {self.fit.method}, seed {self.fit.seed}"
+
+
+@dataclass(frozen=True)
+class Planned:
+    """An evaluation, and what is to be done about it."""
+
+    evaluation: Evaluation
+    status: Status
+    reason: str = ""
+    recorded: bool = False
+    """Whether a skip is already on record."""
+
+
+@dataclass
+class Request:
+    """What the user asks for, as typed."""
+
+    protocols: Sequence[str]
+    methods: Sequence[str]
+    dataset: str = "digits"
+    cases: Sequence[str] = ()
+    seeds: Sequence[int] = (0,)
+    recipe: str | None = None
+    settings: Sequence[str] = ()
+    data: Path = Path("data")
+
+
+@dataclass
+class Plan:
+    """Every evaluation of a request, in the order of its tables, with its status."""
+
+    planned: list[Planned] = field(default_factory=list)
+
+    def count(self, *statuses: Status) -> int:
+        return sum(one.status in statuses for one in self.planned)
+
+    def jobs(self) -> list[tuple[Fit, list[Evaluation]]]:
+        """The distinct fits that are needed, each with the evaluations that wait for it."""
+        waiting: dict[str, tuple[Fit, list[Evaluation]]] = {}
+        for one in self.planned:
+            if one.status in ("to run", "stale", "failed"):
+                waiting.setdefault(one.evaluation.fit.id, (one.evaluation.fit, []))[1].append(one.evaluation)
+        return list(waiting.values())
+
+    def skips(self) -> list[Planned]:
+        """What is skipped and not yet on record as such."""
+        return [one for one in self.planned if one.status == "skipped" and not one.recorded]
+
+
+def make_plan(request: Request, plugins: Plugins, store: Store | None = None) -> Plan:
+    """Resolve a request into its evaluations, each compared with the records that the store holds.
+
+    Raises:
+        HarnessError: something that was asked for does not exist or is not well formed.
+    """
+    settings = parse_settings(request.settings)
+    dataset_class = plugins.get("dataset", request.dataset)
+    dataset_changes = settings.get(request.dataset, {})
+    dataset = dataset_class(request.data, check(dataset_class.Params, dataset_changes, f"--set {request.dataset}"))
+    protocols = _protocols(request, settings)
+    methods = [name for text in request.methods for name in _method_names(text, plugins)]
+    check_owners(settings, {*methods, *(p.name for p in protocols), request.dataset, "recipe"})
+    cases = _cases(protocols, request)
+    for protocol, case in cases:
+        for classes in (case.normal, *case.anomalies.values()):
+            try:
+                dataset.check_classes(classes)
+            except HarnessError as error:
+                raise HarnessError(f"protocol {protocol.name}, dataset.{request.dataset}: {error}") from None
+
+    plan = Plan()
+    revision = digest([dataset.revision(), dataset.params.model_dump(mode="json")])
+    for name in dict.fromkeys(methods):
+        resolved = _Resolved(name, request, settings, plugins, dataset, revision)
+        for protocol, case in cases:
+            for anomaly_set in case.anomalies:
+                for seed in dict.fromkeys(request.seeds):
+                    evaluation = resolved.evaluation(protocol, case, anomaly_set, seed)
+                    plan.planned.append(_compare(evaluation, resolved, protocol, case, store))
+    return plan
+
+
+@dataclass
+class _Resolved:
+    """A method with its parameters, recipe and data set, ready to be combined with cases."""
+
+    name: str
+    request: Request
+    settings: dict[str, dict[str, Any]]
+    plugins: Plugins
+    dataset: Dataset
+    revision: str
+
+    def __post_init__(self):
+        self.cls: type[Method] = self.plugins.get("method", self.name)
+        changes = self.settings.get(self.name, {})
+        known = {*self.cls.Params.model_fields, *Recipe.model_fields}
+        for key in changes:
+            if key not in known:
+                raise HarnessError(f"--set {self.name}.{key}: {self.name} has no such parameter; {suggest(key, known)}")
+        self.changes = {key: value for key, value in changes.items() if key in self.cls.Params.model_fields}
+        for_recipe = self.settings.get("recipe", {}) | {k: v for k, v in changes.items() if k not in self.changes}
+        self.recipe_name, self.recipe = read_recipe(self.request.dataset, self.request.recipe, for_recipe)
+        source = self.plugins.entry("method", self.name).source
+        self.digests = {
+            "method": source.digest(),
+            "dataset": self.revision,
+            "recipe": digest(self.recipe.values_that_train()),
+            "engine": str(IDENTITY),
+        }
+
+    def params(self, case: Case):
+        return check(
+            self.cls.Params,
+            case.params.get(self.name, {}) | self.changes,
+            f"case {case.name!r}, {self.name} parameters",
+        )
+
+    def evaluation(self, protocol: Protocol, case: Case, anomaly_set: str, seed: int) -> Evaluation:
+        labels = self.cls.uses_labels and protocol.labels == "visible"
+        clusters = case.clusters if labels else (case.normal,)
+        params = self.params(case).model_dump(mode="json")
+        fit = Fit(
+            method=self.name,
+            params={key: value for key, value in params.items() if key not in self.cls.scoring},
+            recipe=self.recipe.values_that_train(),
+            dataset=self.request.dataset,
+            dataset_params=self.dataset.params.model_dump(mode="json"),
+            clusters=tuple(sorted(tuple(sorted(cluster)) for cluster in clusters)),
+            labels=labels,
+            seed=seed,
+        )
+        owners = (self.name, protocol.name, self.request.dataset, "recipe")
+        return Evaluation(
+            protocol=protocol.name,
+            case=case.name,
+            anomaly_set=anomaly_set,
+            recipe=self.recipe_name,
+            settings={owner: self.settings[owner] for owner in owners if owner in self.settings},
+            fit=fit,
+            scoring={key: params[key] for key in self.cls.scoring},
+            clusters=case.clusters,
+            anomaly=case.anomalies[anomaly_set],
+            digests={"protocol": protocol.digest(case), **self.digests},
+        )
+
+
+def _compare(
+    evaluation: Evaluation, resolved: _Resolved, protocol: Protocol, case: Case, store: Store | None
+) -> Planned:
+    n_clusters = len(case.clusters) if protocol.labels == "visible" else None
+    reason = resolved.cls.skip(n_clusters, resolved.params(case))
+    record = store.find(evaluation.cell) if store else None
+    if reason:
+        return Planned(evaluation, "skipped", reason, recorded=record is not None and not changes(record, evaluation))
+    if record is None or record.status == "skipped":
+        return Planned(evaluation, "to run")
+    if record.status == "failed":
+        return Planned(evaluation, "failed", f"failed before: {record.reason}")
+    changed = changes(record, evaluation)
+    return Planned(evaluation, "stale", f"{' and '.join(changed)} changed") if changed else Planned(evaluation, "done")
+
+
+def changes(record: Record, evaluation: Evaluation) -> list[str]:
+    """What has changed since a record was made."""
+    return [part for part, value in evaluation.digests.items() if record.digests.get(part) != value]
+
+
+def _protocols(request: Request, settings: dict[str, dict[str, Any]]) -> list[Protocol]:
+    found: dict[str, Protocol] = {}
+    for text in request.protocols:
+        protocol = read_protocol(text)
+        if protocol.name in settings:
+            protocol = read_protocol(text, request.dataset, settings[protocol.name])
+        if protocol.name in found:
+            raise HarnessError(f"--protocol {text}: a protocol named {protocol.name!r} is already asked for")
+        protocol.section(request.dataset)
+        found[protocol.name] = protocol
+    return list(found.values())
+
+
+def _method_names(text: str, plugins: Plugins) -> list[str]:
+    if text.endswith(".py"):
+        return plugins.in_file("method", Path(text))
+    plugins.entry("method", text)
+    return [text]
+
+
+def _cases(protocols: Iterable[Protocol], request: Request) -> list[tuple[Protocol, Case]]:
+    every = [(protocol, case) for protocol in protocols for case in protocol.cases(request.dataset)]
+    known = dict.fromkeys(case.name for _, case in every)
+    for name in request.cases:
+        if name not in known:
+            raise HarnessError(f"--case {name}: no such case in {', '.join(request.protocols)}; {suggest(name, known)}")
+    return [(protocol, case) for protocol, case in every if not request.cases or case.name in request.cases]

@@ -1,0 +1,287 @@
+"""Finds plugins and loads them: bundled folder, `--plugins`, entry points of installed packages.
+
+Listing reads a plugin's source without running it, so its imports cost nothing until it is used. A broken plugin is
+listed with its reason and stops nothing else.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib.util
+import inspect
+import re
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import metadata
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pluggy
+
+from harness import hookspecs, paths
+from harness.errors import HarnessError
+
+KINDS = {"register_methods": "method", "register_datasets": "dataset"}
+NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+
+
+@dataclass(frozen=True)
+class Source:
+    """One plugin file, and how it was found."""
+
+    path: Path
+    origin: str
+    module: str | None = None
+    """The import name, for a plugin of an installed package."""
+
+    def digest(self) -> str:
+        """16 hex digits of the file's text, the same on every platform."""
+        return hashlib.sha256(self.path.read_bytes().replace(b"\r\n", b"\n")).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What a plugin registers under one name."""
+
+    kind: str
+    name: str
+    summary: str
+    source: Source
+
+
+class Plugins:
+    """Every plugin within reach."""
+
+    def __init__(self, extra: Iterable[Path] = ()):
+        self._sources = [*_folder(paths.PLUGINS, "bundled")]
+        for path in extra:
+            self._sources += _given(Path(path))
+        self._sources += _installed()
+        self._manager = pluggy.PluginManager("harness")
+        self._manager.add_hookspecs(hookspecs)
+        self._loaded: dict[Source, list[tuple[Entry, type]]] = {}
+        self.broken: dict[Source, str] = {}
+
+    @cached_property
+    def entries(self) -> list[Entry]:
+        """Everything that is registered, in order of kind and name; what is broken is kept in `broken` instead."""
+        found: list[Entry] = []
+        for source in dict.fromkeys(self._sources):
+            try:
+                static = _read(source)
+                found += static if static is not None else [entry for entry, _ in self._load(source)]
+            except HarnessError as error:
+                self.broken[source] = str(error)
+        return sorted(found, key=lambda entry: (entry.kind, entry.name, str(entry.source.path)))
+
+    @property
+    def sources(self) -> list[Source]:
+        return list(dict.fromkeys(self._sources))
+
+    def names(self, kind: str) -> list[str]:
+        return list(dict.fromkeys(entry.name for entry in self.entries if entry.kind == kind))
+
+    def entry(self, kind: str, name: str) -> Entry:
+        """The one plugin of this name.
+
+        Raises:
+            HarnessError: there is none, or there are two.
+        """
+        found = [entry for entry in self.entries if (entry.kind, entry.name) == (kind, name)]
+        if len(found) > 1:
+            files = " and ".join(str(entry.source.path) for entry in found)
+            raise HarnessError(f"two plugins register the {kind} {name!r}: {files}; rename one or leave one out")
+        if not found:
+            from harness.spec import suggest
+
+            broken = "".join(f" ({source.path} is broken: {why})" for source, why in self.broken.items())
+            raise HarnessError(f"no {kind} is called {name!r}; {suggest(name, self.names(kind))}{broken}")
+        return found[0]
+
+    def get(self, kind: str, name: str) -> type:
+        """The class that a plugin registers, loading that plugin and no other."""
+        entry = self.entry(kind, name)
+        for loaded, cls in self._load(entry.source):
+            if (loaded.kind, loaded.name) == (kind, name):
+                return cls
+        raise HarnessError(f"{entry.source.path}: names the {kind} {name!r} but does not register it")
+
+    def in_file(self, kind: str, path: Path) -> list[str]:
+        """The names that one file registers; the file joins the plugins if it was not among them."""
+        source = _given(path)[0]
+        if source not in self._sources:
+            self._sources.append(source)
+            self.__dict__.pop("entries", None)
+        names = [entry.name for entry in self.entries if entry.kind == kind and entry.source.path == source.path]
+        if not names:
+            raise HarnessError(self.broken.get(source, f"{path}: registers no {kind}"))
+        return names
+
+    def _load(self, source: Source) -> list[tuple[Entry, type]]:
+        if source in self._loaded:
+            return self._loaded[source]
+        module = _import(source)
+        _check_hooks(module, source)
+        try:
+            self._manager.register(module)
+        except (ValueError, pluggy.PluginValidationError) as error:
+            raise HarnessError(f"{source.path}: {error}") from None
+        others = set(self._manager.get_plugins()) - {module}
+        found: list[tuple[Entry, type]] = []
+        for hook, kind in KINDS.items():
+
+            def register(cls: type, kind: str = kind) -> None:
+                _check_class(kind, cls, source)
+                found.append((Entry(kind, cls.name, _summary(cls.__doc__), source), cls))
+
+            try:
+                self._manager.subset_hook_caller(hook, others)(register=register)
+            except HarnessError:
+                raise
+            except Exception as error:
+                raise HarnessError(f"{source.path}: {hook} raised {type(error).__name__}: {error}") from None
+        self._loaded[source] = found
+        return found
+
+
+def _folder(folder: Path, origin: str) -> Iterator[Source]:
+    for path in sorted(folder.rglob("*.py")):
+        if not path.name.startswith((".", "_", "test_")):
+            yield Source(path, origin)
+
+
+def _given(path: Path) -> list[Source]:
+    path = path.expanduser().resolve()
+    if path.is_dir():
+        return list(_folder(path, "--plugins"))
+    if path.suffix == ".py" and path.is_file():
+        return [Source(path, "--plugins")]
+    raise HarnessError(f"{path}: no such plugin file or folder; a plugin is a .py file")
+
+
+def _installed() -> Iterator[Source]:
+    for point in metadata.entry_points(group="harness"):
+        relative = point.module.replace(".", "/")
+        where = [point.dist.locate_file(f"{relative}{end}") for end in (".py", "/__init__.py")] if point.dist else []
+        path = next((Path(str(file)) for file in where if Path(str(file)).is_file()), None)
+        if path is None:  # an editable install: only the import system knows
+            try:
+                spec = importlib.util.find_spec(point.module)
+            except ImportError:
+                spec = None
+            path = Path(spec.origin) if spec and spec.origin else Path(relative + ".py")
+        yield Source(path, f"package {point.dist.name if point.dist else point.name}", point.module)
+
+
+def _read(source: Source) -> list[Entry] | None:
+    """What a file registers, from its text alone; None if that takes running it.
+
+    The text is enough for the ordinary form: `register(Name)` inside a hook, of a class with a literal `name`.
+    """
+    try:
+        tree = ast.parse(source.path.read_bytes(), filename=str(source.path))
+    except (OSError, SyntaxError, ValueError) as error:
+        raise HarnessError(f"{source.path}: not readable as Python: {error}") from None
+    classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
+    found: list[Entry] = []
+    for hook in (node for node in tree.body if isinstance(node, ast.FunctionDef) and node.decorator_list):
+        if hook.name not in KINDS:
+            return None
+        for node in ast.walk(hook):
+            if isinstance(node, ast.For | ast.If | ast.ListComp | ast.Import | ast.ImportFrom):
+                return None
+            if isinstance(node, ast.Call):
+                argument = node.args[0] if len(node.args) == 1 else None
+                owner = classes.get(argument.id) if isinstance(argument, ast.Name) else None
+                if isinstance(node.func, ast.Attribute) and node in hook.decorator_list:
+                    continue
+                name = _literal_name(owner) if owner else None
+                if name is None:
+                    return None
+                found.append(Entry(KINDS[hook.name], name, _summary(ast.get_docstring(owner)), source))
+    return found
+
+
+def _literal_name(node: ast.ClassDef) -> str | None:
+    for statement in node.body:
+        targets = statement.targets if isinstance(statement, ast.Assign) else [getattr(statement, "target", None)]
+        if any(isinstance(target, ast.Name) and target.id == "name" for target in targets):
+            value = statement.value
+            return value.value if isinstance(value, ast.Constant) and isinstance(value.value, str) else None
+    return None
+
+
+def _summary(doc: str | None) -> str:
+    return (doc or "").strip().split("\n", 1)[0]
+
+
+def _import(source: Source) -> ModuleType:
+    try:
+        if source.module:
+            return importlib.import_module(source.module)
+        name = f"harness_plugin_{source.path.stem}_{hashlib.sha256(str(source.path).encode()).hexdigest()[:8]}"
+        spec = importlib.util.spec_from_file_location(name, source.path)
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module  # dataclasses and pickling look their module up here
+        try:
+            spec.loader.exec_module(module)
+        except BaseException:
+            del sys.modules[name]
+            raise
+        return module
+    except Exception as error:
+        raise HarnessError(f"{source.path}: importing it raised {type(error).__name__}: {error}") from None
+
+
+def _check_hooks(module: ModuleType, source: Source) -> None:
+    """Refuse a misspelt hook, or one with other arguments, by name and with the right signature."""
+    from harness.spec import suggest
+
+    for name, function in inspect.getmembers(module, inspect.isfunction):
+        if not hasattr(function, "harness_impl"):
+            continue
+        wanted = getattr(hookspecs, name, None)
+        if not hasattr(wanted, "harness_spec"):
+            raise HarnessError(f"{source.path}: no hook is called {name!r}; {suggest(name, KINDS)}")
+        if not set(inspect.signature(function).parameters) <= set(inspect.signature(wanted).parameters):
+            raise HarnessError(
+                f"{source.path}: {name}{inspect.signature(function)} has other arguments than the hook; "
+                f"write {name}({', '.join(inspect.signature(wanted).parameters)})"
+            )
+
+
+def _check_class(kind: str, cls: Any, source: Source) -> None:
+    """Refuse a class that does not keep to its contract's declarations."""
+    from harness.dataset import Dataset
+    from harness.method import Method
+    from harness.recipe import Recipe
+
+    base = {"method": Method, "dataset": Dataset}[kind]
+    if not (isinstance(cls, type) and issubclass(cls, base)):
+        raise HarnessError(f"{source.path}: register takes a subclass of harness.{base.__name__}, not {cls!r}")
+
+    def require(ok: bool, mend: str) -> None:
+        if not ok:
+            raise HarnessError(f"{source.path}: class {cls.__name__}: {mend}")
+
+    name = getattr(cls, "name", None)
+    require(
+        isinstance(name, str) and bool(NAME.fullmatch(name)), "set `name` to lower-case letters, digits, '-' or '_'"
+    )
+    fields = cls.Params.model_fields
+    needy = [key for key, field in fields.items() if field.is_required()]
+    require(not needy, f"give the parameter(s) {', '.join(needy)} a default")
+    if kind == "method":
+        scores = getattr(cls, "scores", None)
+        require(
+            isinstance(scores, tuple) and bool(scores) and all(isinstance(score, str) for score in scores),
+            "set `scores` to a tuple of the names that score() returns",
+        )
+        unknown = set(cls.scoring) - set(fields)
+        require(not unknown, f"`scoring` names {', '.join(sorted(unknown))}, which Params does not declare")
+        clash = set(fields) & set(Recipe.model_fields)
+        require(not clash, f"the parameter(s) {', '.join(sorted(clash))} belong to the recipe; choose another name")

@@ -1,0 +1,126 @@
+"""What a person sees while fits are carried out: a live display on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import rich.console
+import rich.progress
+
+if TYPE_CHECKING:
+    from harness.plan import Evaluation, Fit, Plan
+    from harness.records import Record
+
+
+class Reporter:
+    """Told of everything that happens. This one keeps silent; subclasses show it."""
+
+    def begin(self, plan: Plan) -> None:
+        """The plan is made; its jobs are carried out next."""
+
+    def fit_started(self, fit: Fit) -> None:
+        """A fit is about to be trained."""
+
+    def fit_reused(self, fit: Fit) -> None:
+        """A finished fit was found, and is scored again without training."""
+
+    def epoch(self, epoch: int, epochs: int, loss: float) -> None:
+        """The running fit has finished an epoch (from 1) with this mean loss."""
+
+    def scoring(self, fit: Fit) -> None:
+        """The running fit is trained; its test images are scored next."""
+
+    def evaluated(self, evaluation: Evaluation, record: Record) -> None:
+        """An evaluation is recorded."""
+
+    def failed(self, evaluation: Evaluation, reason: str) -> None:
+        """An evaluation is recorded as failed."""
+
+    def fit_finished(self) -> None:
+        """The running fit and all its evaluations are over."""
+
+    def end(self) -> None:
+        """Nothing more will come."""
+
+
+class Lines(Reporter):
+    """A line per event, for files and pipes."""
+
+    def __init__(self, console: rich.console.Console):
+        self.console = console
+        self.done = self.total = 0
+
+    def say(self, text: str) -> None:
+        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def begin(self, plan: Plan) -> None:
+        self.total = len(plan.jobs())
+
+    def fit_started(self, fit: Fit) -> None:
+        self.say(f"[{self.done + 1}/{self.total}] training {describe(fit)}")
+
+    def fit_reused(self, fit: Fit) -> None:
+        self.say(f"[{self.done + 1}/{self.total}] already trained: {describe(fit)}")
+
+    def evaluated(self, evaluation: Evaluation, record: Record) -> None:
+        scores = ", ".join(f"{name} {metrics.auroc:.3f}" for name, metrics in record.scores.items())
+        self.say(f"{evaluation}: AUROC {scores} (trained in {record.fit_seconds:.1f} s)")
+
+    def failed(self, evaluation: Evaluation, reason: str) -> None:
+        self.say(f"{evaluation}: FAILED: {reason}")
+
+    def fit_finished(self) -> None:
+        self.done += 1
+
+
+class Live(Lines):
+    """Two bars under the lines: all fits, and the epochs of the running one, each with the time that is left."""
+
+    def begin(self, plan: Plan) -> None:
+        super().begin(plan)
+        self.bars = rich.progress.Progress(
+            rich.progress.TextColumn("{task.description}", markup=False),
+            rich.progress.BarColumn(),
+            rich.progress.MofNCompleteColumn(),
+            rich.progress.TextColumn("{task.fields[note]}", markup=False),
+            rich.progress.TimeElapsedColumn(),
+            rich.progress.TextColumn("ETA"),
+            rich.progress.TimeRemainingColumn(elapsed_when_finished=False),
+            console=self.console,
+        )
+        self.overall = self.bars.add_task("fits", total=self.total, note="")
+        self.current = self.bars.add_task("epochs", total=None, note="", visible=False)
+        self.bars.start()
+
+    def fit_started(self, fit: Fit) -> None:
+        self.bars.reset(
+            self.current, total=fit.recipe["epochs"], description=describe(fit), note="", visible=True, completed=0
+        )
+
+    def fit_reused(self, fit: Fit) -> None:
+        self.bars.update(self.current, visible=False)
+
+    def epoch(self, epoch: int, epochs: int, loss: float) -> None:
+        self.bars.update(self.current, completed=epoch, total=epochs, note=f"loss {loss:.4f}")
+
+    def scoring(self, fit: Fit) -> None:
+        self.bars.update(self.current, note="scoring")
+
+    def fit_finished(self) -> None:
+        super().fit_finished()
+        self.bars.update(self.overall, completed=self.done)
+        self.bars.update(self.current, visible=False)
+
+    def end(self) -> None:
+        self.bars.stop()
+
+
+def describe(fit: Fit) -> str:
+    """A fit in a few words."""
+    normal = ",".join(fit.normal) if len(fit.normal) <= 5 else f"{len(fit.normal)} classes"
+    return f"{fit.method} on {fit.dataset} {normal}, seed {fit.seed}"
+
+
+def reporter(console: rich.console.Console) -> Reporter:
+    """The right one for where the output goes."""
+    return Live(console) if console.is_terminal else Lines(console)

@@ -1,0 +1,233 @@
+"""TOML -> a validated protocol -> its cases on one data set.
+
+A protocol says which classes are normal (and how they fall into sub-clusters), which are anomalous, whether a method
+may see the labels, and how the table is laid out. It has one section per data set that it is declared for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, model_validator
+
+from harness import paths
+from harness.errors import HarnessError
+from harness.spec import Spec, check, digest, read_toml, suggest
+
+Names = Annotated[tuple[str, ...], BeforeValidator(lambda value: value.split(",") if isinstance(value, str) else value)]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One row of a protocol's table."""
+
+    name: str
+    clusters: tuple[tuple[str, ...], ...]
+    """The normal classes, grouped into sub-clusters."""
+    anomalies: dict[str, tuple[str, ...]]
+    """Named sets of anomalous classes."""
+    params: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Method parameters that belong to this case, by method."""
+
+    @property
+    def normal(self) -> tuple[str, ...]:
+        return tuple(name for cluster in self.clusters for name in cluster)
+
+    def __post_init__(self):
+        if not self.clusters or not all(self.clusters) or not self.anomalies or not all(self.anomalies.values()):
+            raise ValueError(f"case {self.name!r}: needs normal classes and anomalous classes")
+        if len(set(self.normal)) < len(self.normal):
+            raise ValueError(f"case {self.name!r}: a normal class is named twice")
+        for anomaly_set, classes in self.anomalies.items():
+            both = set(self.normal) & set(classes)
+            if both:
+                raise ValueError(f"case {self.name!r}: {', '.join(sorted(both))} is both normal and in {anomaly_set!r}")
+            if len(set(classes)) < len(classes):
+                raise ValueError(f"case {self.name!r}: {anomaly_set!r} names a class twice")
+
+
+class Note(Spec):
+    """What the paper leaves open, and how it was resolved; the leaderboard prints it under the table."""
+
+    status: Literal["paper", "inferred", "proposed"]
+    text: str
+
+
+class Section(Spec):
+    """What a protocol declares for one data set; each form has its own."""
+
+    notes: tuple[Note, ...] = ()
+
+    def cases(self) -> list[Case]:
+        raise NotImplementedError
+
+    @model_validator(mode="after")
+    def _is_sound(self):
+        self.cases()
+        return self
+
+
+class Growing(Section):
+    """A normal set that grows by one class a case, against fixed anomalies."""
+
+    order: Names
+    anomaly: Names
+
+    def cases(self) -> list[Case]:
+        counts = range(1, len(self.order) + 1)
+        return [Case(str(k), _each(self.order[:k]), {"anomaly": self.anomaly}) for k in counts]
+
+
+class OneNormal(Section):
+    """Each class in turn is normal, all the others are anomalous."""
+
+    classes: Names
+
+    def cases(self) -> list[Case]:
+        return [Case(name, ((name,),), {"anomaly": _without(self.classes, name)}) for name in self.classes]
+
+
+class OneAnomaly(Section):
+    """Each class in turn is anomalous, all the others are normal."""
+
+    classes: Names
+
+    def cases(self) -> list[Case]:
+        return [Case(name, _each(_without(self.classes, name)), {"anomaly": (name,)}) for name in self.classes]
+
+
+class NamedCase(Spec):
+    """A case in full: classes, or clusters of classes, and its anomaly sets."""
+
+    normal: tuple[str | tuple[str, ...], ...]
+    anomaly: dict[str, Names]
+    params: dict[str, dict[str, Any]] = {}
+
+
+class NamedCases(Section):
+    """Cases that are written out one by one."""
+
+    case: dict[str, NamedCase]
+
+    def cases(self) -> list[Case]:
+        return [
+            Case(name, tuple((c,) if isinstance(c, str) else c for c in case.normal), case.anomaly, case.params)
+            for name, case in self.case.items()
+        ]
+
+
+class Column(Spec):
+    """One column of the table, as the paper has it: a method's score under a heading."""
+
+    method: str
+    score: str
+    head: str
+
+
+class Layout(Spec):
+    """How the paper prints the table."""
+
+    title: str
+    corner: str = "case"
+    """The heading of the first column."""
+    columns: tuple[Column, ...] = ()
+    average: bool = False
+    """A last row with the mean over the cases."""
+
+
+class Protocol(Spec):
+    """One evaluation, declared in a TOML file."""
+
+    name: str
+    title: str
+    source: str
+    labels: Literal["visible", "withheld"] = "visible"
+    """Whether a method may see which sub-cluster a normal training image belongs to."""
+    table: Layout
+    dataset: dict[str, Section]
+
+    def section(self, dataset: str) -> Section:
+        if dataset not in self.dataset:
+            raise HarnessError(f"protocol {self.name}: not declared for {dataset!r}; {suggest(dataset, self.dataset)}")
+        return self.dataset[dataset]
+
+    def cases(self, dataset: str) -> list[Case]:
+        """The rows of the table on one data set, in order."""
+        return self.section(dataset).cases()
+
+    def digest(self, case: Case) -> str:
+        """Changes with whatever decides the numbers of a case, and with nothing else (not with notes or layout)."""
+        return digest(
+            [self.labels, sorted(map(sorted, case.clusters)), {k: sorted(v) for k, v in case.anomalies.items()}]
+        )
+
+
+class GrowingProtocol(Protocol):
+    form: Literal["growing"]
+    dataset: dict[str, Growing]
+
+
+class OneNormalProtocol(Protocol):
+    form: Literal["one-normal"]
+    dataset: dict[str, OneNormal]
+
+
+class OneAnomalyProtocol(Protocol):
+    form: Literal["one-anomaly"]
+    dataset: dict[str, OneAnomaly]
+
+
+class NamedProtocol(Protocol):
+    form: Literal["named"]
+    dataset: dict[str, NamedCases]
+
+
+FORMS: dict[str, type[Protocol]] = {
+    "growing": GrowingProtocol,
+    "one-normal": OneNormalProtocol,
+    "one-anomaly": OneAnomalyProtocol,
+    "named": NamedProtocol,
+}
+
+
+def protocol_files() -> dict[str, Path]:
+    """The bundled protocols by name."""
+    return {path.stem: path for path in sorted(paths.PROTOCOLS.glob("*.toml")) if path.stem != "recipes"}
+
+
+def read_protocol(name_or_path: str, dataset: str | None = None, changes: dict[str, Any] | None = None) -> Protocol:
+    """A protocol by bundled name or path, with `--set` changes to the section of one data set.
+
+    Raises:
+        HarnessError: no such protocol, not TOML, or an unknown or unsound key.
+    """
+    files = protocol_files()
+    path = Path(name_or_path) if name_or_path.endswith(".toml") else files.get(name_or_path)
+    if path is None:
+        raise HarnessError(
+            f"no protocol is called {name_or_path!r}; {suggest(name_or_path, files)}; or give the path of a .toml file"
+        )
+    data = read_toml(path)
+    where = str(path)
+    form = data.get("form")
+    if form not in FORMS:
+        raise HarnessError(f"{where}: form: {form!r} is not a form; {suggest(str(form), FORMS)}")
+    if changes:
+        section = data.get("dataset", {}).get(dataset)
+        if not isinstance(section, dict):
+            raise HarnessError(
+                f"{where}: not declared for {dataset!r}; {suggest(str(dataset), data.get('dataset', {}))}"
+            )
+        section.update(changes)
+        where = f"{where} with --set"
+    return check(FORMS[form], data, where)
+
+
+def _each(classes: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
+    return tuple((name,) for name in classes)
+
+
+def _without(classes: tuple[str, ...], name: str) -> tuple[str, ...]:
+    return tuple(other for other in classes if other != name)

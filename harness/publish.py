@@ -1,0 +1,36 @@
+"""A folder that can be published: tables, and the records and per-image scores that they are made from."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+from harness.errors import HarnessError
+from harness.leaderboard import Leaderboard
+from harness.records import Store
+from harness.table import render
+
+
+def publish(boards: Iterable[Leaderboard], store: Store, out: Path, form: str) -> list[Path]:
+    """Write each table as a file, and copy its records and scores beside it; the files written.
+
+    Raises:
+        HarnessError: the folder can't be written to.
+    """
+    written = []
+    try:
+        for board in boards:
+            path = out / f"{board.name}.{form}"
+            out.mkdir(parents=True, exist_ok=True)
+            path.write_text(render(board.table, form), encoding="utf-8")
+            written.append(path)
+            if out.resolve() != store.root.resolve():
+                for record in board.records:
+                    for file in store.files(record):
+                        copy = out / file.relative_to(store.root)
+                        copy.parent.mkdir(parents=True, exist_ok=True)
+                        shutil.copyfile(file, copy)
+    except OSError as error:
+        raise HarnessError(f"--out {out}: can't write there: {error}") from None
+    return written

@@ -1,0 +1,265 @@
+"""The results store: one JSON record per evaluation, its per-image scores beside it, and the fits that were trained.
+
+    records/<protocol>/<dataset>/<method>/<case>…json    what an evaluation leaves behind, for good
+    records/…/<the same name>.npz                        its per-image scores: `normal.<score>`, `anomaly.<score>`
+    fits/<fit>.json, fits/<fit>.safetensors              a finished fit: what it is, and what it learnt
+    failures/<fit>.txt                                   the traceback of a fit that failed
+    superseded/…                                         records that a newer one has replaced
+
+Every file is written beside its place and moved there in one step, so a reader never sees half of one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field, ValidationError
+
+from harness.errors import HarnessError
+from harness.metrics import Metrics
+from harness.spec import Spec, digest
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+SCHEMA = 1
+
+
+class Record(Spec):
+    """What an evaluation leaves behind: the numbers, and everything that explains them."""
+
+    schema_version: Literal[1] = SCHEMA
+    protocol: str
+    dataset: str
+    case: str
+    anomaly_set: str
+    method: str
+    seed: int
+    recipe: str
+    status: Literal["ok", "skipped", "failed"]
+    reason: str = ""
+
+    scores: dict[str, Metrics] = {}
+    """By score name."""
+    accuracy: float | None = None
+    """Of the sub-clusters, on normal test images, where the method predicts them."""
+    n_normal: int = 0
+    n_anomaly: int = 0
+
+    settings: dict[str, dict[str, Any]] = {}
+    """What the user changed with --set."""
+    params: dict[str, Any] = {}
+    """Every parameter of the method, as used."""
+    recipe_values: dict[str, Any] = {}
+    dataset_params: dict[str, Any] = {}
+    clusters: tuple[tuple[str, ...], ...] = ()
+    """The normal classes by sub-cluster."""
+    labels: bool = False
+    """Whether the method was handed the sub-cluster of each training image."""
+    anomaly: tuple[str, ...] = ()
+    digests: dict[str, str] = {}
+    """Of protocol, dataset, recipe, method and engine: equal digests, comparable numbers."""
+
+    fit: str = ""
+    """The identity of the fit."""
+    fit_seconds: float = 0.0
+    score_seconds: float = 0.0
+    diagnostics: dict[str, float] = {}
+    """What the method noted while it was fitted, such as its training accuracy."""
+    numerics: dict[str, str | int | float | bool] = {}
+    provenance: dict[str, str | bool | dict[str, str] | None] = {}
+    """Time, commit, device and package versions."""
+    scores_sha256: str = ""
+    """Of the file of per-image scores."""
+
+    @property
+    def cell(self) -> tuple[str, ...]:
+        """What was asked for, whatever it resolved to: the identity of a record."""
+        return (
+            *(self.protocol, self.dataset, self.method, self.case, self.anomaly_set, self.recipe, str(self.seed)),
+            digest(self.settings),
+        )
+
+
+class FitFile(Spec):
+    """A finished fit on disk, beside the tensors that it learnt."""
+
+    fit: dict[str, Any]
+    task: dict[str, Any]
+    digests: dict[str, str]
+    seconds: float
+    diagnostics: dict[str, float] = Field(default_factory=dict)
+    numerics: dict[str, str | int | float | bool] = Field(default_factory=dict)
+
+
+class Store:
+    """A results folder."""
+
+    def __init__(self, root: Path):
+        self.root = Path(root)
+
+    def prepare(self) -> None:
+        """Make the folder, and see that it can be written to.
+
+        Raises:
+            HarnessError: it can't.
+        """
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.root):
+                pass
+        except OSError as error:
+            raise HarnessError(f"--results {self.root}: can't write there: {error.strerror}") from None
+
+    def path(self, cell: tuple[str, ...]) -> Path:
+        """Where the record of a cell is, without its ending. Names can't leave the folder."""
+        protocol, dataset, method, case, anomaly_set, recipe, seed, _ = cell
+        name = ".".join([_slug(case), _slug(anomaly_set), _slug(recipe), f"s{seed}", digest(cell)[:8]])
+        return self.root / "records" / _slug(protocol) / _slug(dataset) / _slug(method) / name
+
+    def find(self, cell: tuple[str, ...]) -> Record | None:
+        """The record of a cell, or None if there is none or it can't be read."""
+        path = _json(self.path(cell))
+        try:
+            return self._read(path) if path.exists() else None
+        except HarnessError:
+            return None
+
+    def write(self, record: Record, scores: Mapping[str, np.ndarray] | None = None) -> Record:
+        """Keep a record and its per-image scores; a different one in its place is moved to `superseded/`."""
+        import hashlib
+
+        path = self.path(record.cell)
+        self._supersede(path)
+        if scores is not None:
+            data = _npz(scores)
+            record = record.model_copy(update={"scores_sha256": hashlib.sha256(data).hexdigest()})
+            _write(path.with_name(path.name + ".npz"), data)
+        _write(_json(path), _dump(record.model_dump(mode="json")))
+        return record
+
+    def records(self) -> Iterator[Record]:
+        """Every record, in the order of their paths.
+
+        Raises:
+            HarnessError: a file is damaged; the line names it.
+        """
+        for path in sorted((self.root / "records").rglob("*.json")):
+            yield self._read(path)
+
+    def scores(self, record: Record) -> dict[str, np.ndarray]:
+        """The per-image scores of a record: `normal.<score>` (n_normal,) and `anomaly.<score>` (n_anomaly,)."""
+        import numpy as np
+
+        path = self.path(record.cell)
+        path = path.with_name(path.name + ".npz")
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                return {name: file[name] for name in file.files}
+        except (OSError, ValueError, EOFError) as error:
+            raise HarnessError(f"{path}: no readable scores: {error}") from None
+
+    def files(self, record: Record) -> list[Path]:
+        """The files of a record: itself, and its scores if it has any."""
+        path = self.path(record.cell)
+        return [file for file in (_json(path), path.with_name(path.name + ".npz")) if file.exists()]
+
+    def keep_fit(self, identity: str, file: FitFile, state: Mapping[str, Tensor]) -> None:
+        """Keep what a fit learnt, so that it can be scored again without training."""
+        from safetensors.torch import save
+
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+        _write(self.root / "fits" / f"{identity}.safetensors", save(tensors))
+        _write(self.root / "fits" / f"{identity}.json", _dump(file.model_dump(mode="json")))
+
+    def find_fit(self, identity: str) -> FitFile | None:
+        """A finished fit, or None if there is none that can be read."""
+        path = self.root / "fits" / f"{identity}.json"
+        try:
+            return FitFile.model_validate_json(path.read_bytes())
+        except (OSError, ValidationError):
+            return None
+
+    def fit_state(self, identity: str) -> dict[str, Tensor]:
+        """The tensors that a finished fit learnt."""
+        from safetensors.torch import load_file
+
+        return load_file(self.root / "fits" / f"{identity}.safetensors")
+
+    def keep_failure(self, identity: str, traceback: str) -> Path:
+        path = self.root / "failures" / f"{identity}.txt"
+        _write(path, traceback.encode())
+        return path
+
+    def _read(self, path: Path) -> Record:
+        try:
+            return Record.model_validate_json(path.read_bytes())
+        except (OSError, ValidationError, ValueError) as error:
+            first = str(error).splitlines()[0]
+            raise HarnessError(f"{path}: not a readable record ({first}); move it away and run again") from None
+
+    def _supersede(self, path: Path) -> None:
+        old = _json(path)
+        if not old.exists():
+            return
+        content = old.read_bytes()
+        if b'"status": "ok"' not in content:
+            return
+        import hashlib
+
+        tag = hashlib.sha256(content).hexdigest()[:8]
+        for file in (old, path.with_name(path.name + ".npz")):
+            if file.exists():
+                kept = self.root / "superseded" / file.relative_to(self.root / "records")
+                kept.parent.mkdir(parents=True, exist_ok=True)
+                os.replace(file, kept.with_name(f"{path.name}.{tag}{file.suffix}"))
+
+
+def _json(path: Path) -> Path:
+    return path.with_name(path.name + ".json")
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_=+-]+", "-", name)[:60] or "-"
+
+
+def _dump(data: Any) -> bytes:
+    return (json.dumps(data, indent=1, allow_nan=False) + "\n").encode()
+
+
+def _npz(arrays: Mapping[str, np.ndarray]) -> bytes:
+    """A compressed .npz whose bytes depend on the arrays alone (numpy's own stamps the time)."""
+    import io
+    import zipfile
+
+    import numpy as np
+
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, array in arrays.items():
+            member = io.BytesIO()
+            np.lib.format.write_array(member, np.ascontiguousarray(array), allow_pickle=False)
+            archive.writestr(zipfile.ZipInfo(f"{name}.npy"), member.getvalue(), zipfile.ZIP_DEFLATED)
+    return out.getvalue()
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Write beside the place, flush to disk, and move there in one step."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", suffix=".part", delete=False) as file:
+        try:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+            os.chmod(file.name, 0o644)
+            os.replace(file.name, path)
+        except BaseException:
+            os.unlink(file.name)
+            raise

@@ -1,0 +1,295 @@
+"""Carries out one fit and its evaluations: train or load, score, measure, record."""
+
+from __future__ import annotations
+
+import datetime
+import time
+import traceback
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.dataset import Dataset
+from harness.environment import provenance, seeded, threads
+from harness.errors import DataMissing
+from harness.method import Images, Method, Run, Task
+from harness.metrics import measure
+from harness.plan import Evaluation, Fit
+from harness.plugins import Plugins
+from harness.progress import Reporter
+from harness.recipe import Recipe
+from harness.records import FitFile, Record, Store
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+CHUNK = 2000
+"""Test images handed to a method at a time: bounds the memory, whatever a method makes of them."""
+
+
+@dataclass
+class Worker:
+    """Where fits are carried out, and with what."""
+
+    plugins: Plugins
+    store: Store
+    data: Path
+    device: str
+    reporter: Reporter
+
+    def carry_out(self, fit: Fit, evaluations: Sequence[Evaluation]) -> list[Record]:
+        """Train a fit, or load it where it is finished, and record its evaluations. What fails is recorded as failed.
+
+        Raises:
+            DataMissing: the data set is not there; nothing was trained.
+        """
+        try:
+            with seeded(fit.seed):
+                job = _Job(self, fit, evaluations)
+                job.prepare()
+                return [job.evaluate(evaluation) for evaluation in evaluations]
+        except DataMissing:
+            raise
+        except Exception as error:
+            return [self._failed(evaluation, error) for evaluation in evaluations]
+
+    def require_data(self, jobs: Sequence[tuple[Fit, Sequence[Evaluation]]]) -> None:
+        """See that the files of every class that the jobs need are there, before anything trains.
+
+        Raises:
+            DataMissing: they are not.
+        """
+        for fit, _ in jobs[:1]:  # a plan is made for one data set
+            train = dict.fromkeys(name for fit, _ in jobs for name in fit.normal)
+            test = dict.fromkeys([*train, *(name for _, each in jobs for e in each for name in e.anomaly)])
+            dataset_class = self.plugins.get("dataset", fit.dataset)
+            dataset = dataset_class(self.data, dataset_class.Params(**fit.dataset_params))
+            dataset.require(tuple(train), tuple(test))
+
+    def skip(self, evaluation: Evaluation, reason: str) -> Record:
+        record = _record(evaluation, status="skipped", reason=reason, provenance=provenance(self.device))
+        return self.store.write(record)
+
+    def _failed(self, evaluation: Evaluation, error: Exception) -> Record:
+        text = "".join(traceback.format_exception(error))
+        self.store.keep_failure(evaluation.fit.id, text)
+        said = " ".join(str(error).split())[:500]
+        reason = f"{type(error).__name__}: {said}" if said else type(error).__name__
+        record = _record(evaluation, status="failed", reason=reason, provenance=provenance(self.device))
+        self.reporter.failed(evaluation, reason)
+        return self.store.write(record)
+
+
+class _Job:
+    """One fit on its way through the worker."""
+
+    def __init__(self, worker: Worker, fit: Fit, evaluations: Sequence[Evaluation]):
+        self.worker, self.fit, self.evaluations = worker, fit, evaluations
+        dataset_class = worker.plugins.get("dataset", fit.dataset)
+        self.dataset: Dataset = dataset_class(worker.data, dataset_class.Params(**fit.dataset_params))
+        self.scored: dict[str, tuple[dict[str, np.ndarray], float]] = {}
+
+    def prepare(self) -> None:
+        """Have a fitted method: from the store if its fit is finished there, else by training."""
+        fit, store = self.fit, self.worker.store
+        # Before training, so that nothing is found missing only after it.
+        anomaly = (name for evaluation in self.evaluations for name in evaluation.anomaly)
+        self.test = TestImages.load(self.dataset, tuple(dict.fromkeys([*fit.normal, *anomaly])))
+        recipe = Recipe(**fit.recipe)
+        cls = self.worker.plugins.get("method", fit.method)
+        self.method: Method = cls(cls.Params(**fit.params))
+        self.run = Run(self.worker.device, fit.seed, recipe, self.method.params, self.worker.reporter.epoch)
+        digests = self.evaluations[0].digests
+        wanted = {part: digests[part] for part in ("method", "dataset", "engine")}
+        kept = store.find_fit(fit.id)
+        if kept is not None and kept.digests == wanted:
+            self.worker.reporter.fit_reused(fit)
+            self.method.build(Task(**kept.task), self.run)
+            self.method.load({name: t.to(self.run.device) for name, t in store.fit_state(fit.id).items()})
+            self.run.notes, self.run.numerics = dict(kept.diagnostics), dict(kept.numerics)
+            self.seconds = kept.seconds
+        else:
+            self.worker.reporter.fit_started(fit)
+            images, classes = self.dataset.load("train", fit.normal)
+            labels = cluster_index(fit.clusters, fit.normal)[classes] if fit.labels else None
+            task = describe(images, len(fit.clusters) if fit.labels else None)
+            started = time.perf_counter()
+            self.method.build(task, self.run)
+            self.method.fit(Images(images, labels), self.run)
+            self.seconds = time.perf_counter() - started
+            self.run.numerics |= {"threads": threads(), "device": self.run.device}
+            state = FitFile(
+                fit=fit.model_dump(mode="json"),
+                task=asdict(task),
+                digests=wanted,
+                seconds=self.seconds,
+                diagnostics=self.run.notes,
+                numerics=self.run.numerics,
+            )
+            store.keep_fit(fit.id, state, self.method.state())
+        for value in vars(self.method).values():
+            if hasattr(value, "eval") and hasattr(value, "train"):
+                value.eval()
+
+    def evaluate(self, evaluation: Evaluation) -> Record:
+        """Score one evaluation and record it, as failed if the scores are not what a method promises."""
+        try:
+            scores, seconds = self._score(evaluation)
+            normal, anomaly = self.test.places(evaluation.fit.normal), self.test.places(evaluation.anomaly)
+            record = _record(
+                evaluation,
+                status="ok",
+                scores={name: measure(values[normal], values[anomaly]) for name, values in scores.items()},
+                accuracy=self._accuracy(),
+                n_normal=len(normal),
+                n_anomaly=len(anomaly),
+                fit_seconds=round(self.seconds, 3),
+                score_seconds=round(seconds, 3),
+                diagnostics=self.run.notes,
+                numerics=self.run.numerics,
+                provenance=provenance(self.worker.device),
+            )
+            parts = {"normal": normal, "anomaly": anomaly}
+            arrays = {f"{p}.{name}": compact(values[at]) for p, at in parts.items() for name, values in scores.items()}
+            record = self.worker.store.write(record, arrays)
+            self.worker.reporter.evaluated(evaluation, record)
+            return record
+        except DataMissing:
+            raise
+        except Exception as error:
+            return self.worker._failed(evaluation, error)
+
+    def _score(self, evaluation: Evaluation) -> tuple[dict[str, np.ndarray], float]:
+        """Scores of every test image, and seconds. Evaluations share them; other scoring parameters ask for more."""
+        key = repr(sorted(evaluation.scoring.items()))
+        if key not in self.scored:
+            self.worker.reporter.scoring(self.fit)
+            self.method.params = self.run.params = type(self.method.params)(**self.fit.params, **evaluation.scoring)
+            started = time.perf_counter()
+            with seeded(self.fit.seed):
+                scores = checked_scores(self.method, self.test.images)
+            self.scored[key] = scores, time.perf_counter() - started
+        return self.scored[key]
+
+    def _accuracy(self) -> float | None:
+        """The share of normal test images whose sub-cluster is predicted right. Only the harness sees these labels."""
+        predict = getattr(self.method, "predict", None)
+        if predict is None or not self.fit.labels:
+            return None
+        places = self.test.places(self.fit.normal)
+        truth = cluster_index(self.fit.clusters, self.test.classes)[self.test.labels[places]]
+        return round((predict(self.test.images[places]) == truth).double().mean().item(), 6)
+
+
+@dataclass
+class TestImages:
+    """The test images of some classes."""
+
+    classes: tuple[str, ...]
+    images: Tensor
+    labels: Tensor
+
+    @classmethod
+    def load(cls, dataset: Dataset, classes: tuple[str, ...]) -> TestImages:
+        return cls(classes, *dataset.load("test", classes))
+
+    def places(self, classes: Sequence[str]) -> np.ndarray:
+        """The indices of the images of some of the classes: class by class, each in the data set's order."""
+        import numpy as np
+
+        labels = self.labels.numpy()
+        return np.concatenate([np.flatnonzero(labels == self.classes.index(name)) for name in classes])
+
+
+def checked_scores(method: Method, images: Tensor) -> dict[str, np.ndarray]:
+    """A method's scores of test images, each (M,) float64, seen to be what its contract promises.
+
+    Raises:
+        ValueError: a score is missing, of the wrong shape, or not finite.
+    """
+    import numpy as np
+    import torch
+
+    parts: dict[str, list[np.ndarray]] = {name: [] for name in method.scores}
+    for chunk in images.split(CHUNK):
+        given = method.score(chunk)
+        if not isinstance(given, Mapping) or set(given) != set(method.scores):
+            names = ", ".join(map(str, given)) if isinstance(given, Mapping) else type(given).__name__
+            raise ValueError(f"score() returned {names}, but the method declares {', '.join(method.scores)}")
+        for name, values in given.items():
+            values = torch.as_tensor(values).detach().cpu().double().numpy()
+            if values.shape != (len(chunk),):
+                raise ValueError(f"score {name} has shape {values.shape} for {len(chunk)} images; want ({len(chunk)},)")
+            if not np.isfinite(values).all():
+                raise ValueError(f"score {name} is not finite for {int((~np.isfinite(values)).sum())} test image(s)")
+            parts[name].append(values)
+    return {name: _storable(np.concatenate(values)) for name, values in parts.items()}
+
+
+def compact(values: np.ndarray) -> np.ndarray:
+    """float32 where that keeps the values as they are, else float64."""
+    import numpy as np
+
+    narrow = values.astype(np.float32)
+    return narrow if (narrow == values).all() else values
+
+
+def _storable(values: np.ndarray) -> np.ndarray:
+    """Rounded to float32 where this keeps every order and tie, so that the records stay small; else untouched."""
+    import numpy as np
+
+    with np.errstate(over="ignore"):
+        narrow = values.astype(np.float32)
+    distinct = len(np.unique(narrow)) == len(np.unique(values)) and np.isfinite(narrow).all()
+    return narrow.astype(np.float64) if distinct else values
+
+
+def describe(images: Tensor, n_clusters: int | None) -> Task:
+    """What a method may know of its training images in advance."""
+    import torch
+
+    n, channels, height, width = images.shape
+    level = torch.arange(256, dtype=torch.float64) / 255
+    # A histogram says all there is to say of uint8 pixels, without a float copy of the images.
+    share = torch.stack([images[:, c].flatten().bincount(minlength=256) for c in range(channels)]) / (
+        n * height * width
+    )
+    mean = share.double() @ level
+    std = (share.double() @ level.square() - mean.square()).clamp(min=1 / 255**2).sqrt()
+    return Task(channels, height, width, n, n_clusters, tuple(mean.tolist()), tuple(std.tolist()))
+
+
+def cluster_index(clusters: Sequence[Sequence[str]], classes: Sequence[str]) -> Tensor:
+    """(len(classes),) int64: the cluster of each class, -1 for a class in none."""
+    import torch
+
+    owner = {name: k for k, cluster in enumerate(clusters) for name in cluster}
+    return torch.tensor([owner.get(name, -1) for name in classes])
+
+
+def _record(evaluation: Evaluation, **values: Any) -> Record:
+    fit = evaluation.fit
+    values["provenance"] = values["provenance"] | {
+        "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    }
+    return Record(
+        protocol=evaluation.protocol,
+        dataset=fit.dataset,
+        case=evaluation.case,
+        anomaly_set=evaluation.anomaly_set,
+        method=fit.method,
+        seed=fit.seed,
+        recipe=evaluation.recipe,
+        settings=evaluation.settings,
+        params=fit.params | evaluation.scoring,
+        recipe_values=fit.recipe,
+        dataset_params=fit.dataset_params,
+        clusters=evaluation.clusters,
+        labels=fit.labels,
+        anomaly=evaluation.anomaly,
+        digests=evaluation.digests,
+        fit=fit.id,
+        **values,
+    )

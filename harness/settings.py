@@ -1,0 +1,39 @@
+"""`--set NAME.KEY=VALUE`: what a user changes, sorted by the method, data set or protocol that it is for."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable
+from typing import Any
+
+from harness.errors import HarnessError
+from harness.spec import suggest
+
+
+def parse_settings(texts: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """`["rotnet.epochs=20"]` -> `{"rotnet": {"epochs": 20}}`; what is not a TOML value is taken as a string."""
+    settings: dict[str, dict[str, Any]] = {}
+    for text in texts:
+        target, equals, value = text.partition("=")
+        owner, dot, key = target.strip().rpartition(".")
+        if not (equals and dot and owner and key):
+            raise HarnessError(f"--set {text!r}: write NAME.KEY=VALUE, as in rotnet.epochs=20")
+        if key in settings.setdefault(owner, {}):
+            raise HarnessError(f"--set {text!r}: {target.strip()} is set twice")
+        settings[owner][key] = _value(value.strip())
+    return settings
+
+
+def _value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def check_owners(settings: dict[str, dict[str, Any]], known: Iterable[str]) -> None:
+    """Refuse settings for something that this command does not use."""
+    known = set(known)
+    for owner in settings:
+        if owner not in known:
+            raise HarnessError(f"--set {owner}.…: {owner!r} is no part of this run; {suggest(owner, known)}")
