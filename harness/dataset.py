@@ -31,6 +31,11 @@ class Dataset:
         self.root = Path(root)
         self.params = params if params is not None else self.Params()
 
+    @property
+    def declared_as(self) -> str:
+        """The name under which protocols and recipes declare these data: as a rule the data set's own."""
+        return self.name
+
     def revision(self) -> str:
         """What tells these data from any other of the same name: two revisions never share a table. Quick to ask."""
         raise NotImplementedError(f"{type(self).__name__} has no revision")

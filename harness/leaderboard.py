@@ -8,12 +8,14 @@ from typing import Any
 
 from harness.errors import HarnessError
 from harness.metrics import over_seeds, pooled_interval
-from harness.protocol import Protocol, read_protocol
+from harness.protocol import Case, Protocol, read_protocol
 from harness.records import Record
 from harness.spec import digest
 from harness.table import Cell, Table
 
-NOT_RUN, SKIPPED, FAILED = "not run", "–", "failed"
+NOT_RUN, SKIPPED, FAILED, INCOMPLETE = "not run", "–", "failed", "incomplete"
+KNN = "kNN accuracy"
+"""The name of a column that shows no AUROC, but how well a method's embedding tells the normal classes apart."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ def leaderboards(records: Iterable[Record], protocol_paths: Sequence[str] = ()) 
 def _leaderboard(records: list[Record], protocol_name: str) -> Leaderboard:
     first = records[0]
     settings = {owner: changes for owner, changes in first.settings.items() if owner != first.method}
-    protocol = read_protocol(protocol_name, first.dataset, settings.get(first.protocol))
+    protocol = read_protocol(protocol_name, declared_as(first), settings.get(first.protocol))
     _check_comparable(records, protocol)
     changed = "".join(f"-{digest(settings)[:6]}" if settings else "")
     name = f"{first.protocol}-{first.dataset}-{first.recipe}{changed}"
@@ -73,7 +75,7 @@ def _leaderboard(records: list[Record], protocol_name: str) -> Leaderboard:
 
 def _check_comparable(records: list[Record], protocol: Protocol) -> None:
     """Refuse numbers that do not belong into one table, or one column of it."""
-    cases = {case.name: protocol.digest(case) for case in protocol.cases(records[0].dataset)}
+    cases = {case.name: protocol.digest(case) for case in protocol.cases(declared_as(records[0]))}
     seen: dict[tuple, Record] = {}
     for record in records:
         if cases.get(record.case) != record.digests.get("protocol"):
@@ -93,42 +95,55 @@ def _check_comparable(records: list[Record], protocol: Protocol) -> None:
                 )
 
 
+def declared_as(record: Record) -> str:
+    """The data set under which the record's protocol declares its cases."""
+    return record.declared_as or record.dataset
+
+
+def _data(record: Record) -> str:
+    return f"{record.dataset} for {record.declared_as}" if record.declared_as else record.dataset
+
+
 def _label(record: Record) -> str:
     return f"{record.protocol} {record.dataset} case {record.case}, {record.method}, seed {record.seed}"
 
 
 def _table(records: list[Record], protocol: Protocol, settings: dict[str, dict[str, Any]]) -> Table:
-    dataset = records[0].dataset
-    cases = protocol.cases(dataset)
+    dataset = declared_as(records[0])
+    cases, layout = protocol.cases(dataset), protocol.table
     sets = list(dict.fromkeys(name for case in cases for name in case.anomalies))
-    columns = _columns(records, protocol)
-    cells: dict[tuple, list[Record]] = {}
-    for record in records:
-        cells.setdefault((record.case, record.anomaly_set, Variant.of(record)), []).append(record)
-    seeds = sorted({record.seed for record in records})
-
-    rows: list[list[Cell | str]] = []
+    in_row: dict[str, list[Case]] = {}
     for case in cases:
-        row: list[Cell | str] = [case.name]
-        for variant, score, _ in columns:
-            for anomaly_set in sets:
-                here = cells.get((case.name, anomaly_set, variant), [])
-                row.append(_cell(here, score, seeds) if anomaly_set in case.anomalies else "")
-        rows.append(row)
-    if protocol.table.average:
-        rows.append(_average(rows))
+        in_row.setdefault(case.row, []).append(case)
+    seeds = sorted({record.seed for record in records})
+    found: dict[tuple, list[Record]] = {}
+    for record in records:
+        found.setdefault((record.case, record.anomaly_set, Variant.of(record)), []).append(record)
 
-    tail = (lambda score, name: f"{score} {name}") if len(sets) > 1 else (lambda score, name: score)
-    head = [
-        ["", *(group for _, _, group in columns for _ in sets)],
-        [protocol.table.corner, *(tail(score, name) for _, score, _ in columns for name in sets)],
-    ]
+    lines = []
+    for variant, score, group in _columns(records, protocol):
+        for name in sets:
+            cells: list[Cell | str] = []
+            for row in in_row.values():
+                here = [found.get((case.name, name, variant), []) for case in row if name in case.anomalies]
+                cells.append(_cell(here, score, seeds) if here else "")
+            if layout.average:
+                cells.append(_average([cell for cell in cells if isinstance(cell, Cell)]))
+            lines.append((group, f"{score} {name}" if len(sets) > 1 else score, cells))
+
+    names = [*in_row, *(["average"] if layout.average else [])]
+    if layout.rows == "methods":
+        head = [[layout.corner, *names]]
+        rows = [[f"{group} {score}", *cells] for group, score, cells in lines]
+    else:
+        head = [["", *(group for group, _, _ in lines)], [layout.corner, *(score for _, score, _ in lines)]]
+        rows = [[name, *(cells[place] for _, _, cells in lines)] for place, name in enumerate(names)]
     return Table(
-        title=f"{protocol.table.title}, {dataset}: {protocol.title}",
+        title=f"{protocol.section(dataset).table or layout.title}, {_data(records[0])}: {protocol.title}",
         head=head,
         rows=rows,
         notes=_notes(records, protocol, seeds, settings),
-        rule_before_last=protocol.table.average,
+        rule_before_last=layout.average and layout.rows == "cases",
     )
 
 
@@ -151,34 +166,40 @@ def _columns(records: list[Record], protocol: Protocol) -> list[tuple[Variant, s
     return columns
 
 
-def _cell(records: list[Record], score: str, seeds: list[int]) -> Cell:
+def _cell(cases: list[list[Record]], score: str, seeds: list[int]) -> Cell:
+    """One cell: the mean over seeds, and over cases where several share a row."""
+    records = [record for case in cases for record in case]
     failed = sum(record.status == "failed" for record in records)
     if failed:
         return Cell(FAILED if failed == len(records) else f"{failed} of {len(records)} {FAILED}")
     if any(record.status == "skipped" for record in records):
         return Cell(SKIPPED)
-    metrics = [record.scores[score] for record in records if score in record.scores]
-    if not metrics:
+    values = [value for record in records if (value := _value(record, score)) is not None]
+    if not values:
         return Cell(NOT_RUN)
-    summary = over_seeds([one.auroc for one in metrics])
-    low, high = pooled_interval(metrics)
+    summary = over_seeds(values)
     text = f"{summary.mean:.3f}" + (f" ± {summary.std:.3f}" if summary.std is not None else "")
-    if summary.n < len(seeds):
-        text += f" ({summary.n} of {len(seeds)} seeds)"
-    return Cell(text, value=summary.mean, title=f"95 % interval {low:.3f} to {high:.3f}")
+    if summary.n < len(seeds) * len(cases):
+        text += f" ({summary.n} of {len(seeds) * len(cases)} runs)"
+    metrics = [record.scores[score] for record in records if score in record.scores]
+    low, high = pooled_interval(metrics) if metrics else (None, None)
+    return Cell(text, summary.mean, title=f"95 % interval {low:.3f} to {high:.3f}" if metrics else None)
 
 
-def _average(rows: list[list[Cell | str]]) -> list[Cell | str]:
-    """The mean of each column over the cases; only of a column in which every case has a number."""
-    row: list[Cell | str] = ["average"]
-    for column in list(zip(*rows, strict=True))[1:]:
-        cells = [cell for cell in column if isinstance(cell, Cell)]
-        values = [cell.value for cell in cells if cell.value is not None]
-        complete = bool(values) and len(values) == len(cells)
-        row.append(
-            Cell(f"{sum(values) / len(values):.3f}", sum(values) / len(values)) if complete else Cell("incomplete")
-        )
-    return row
+def _value(record: Record, score: str) -> float | None:
+    """A record's number in a column: the AUROC of a score, or an accuracy among neighbours."""
+    if score == KNN:
+        return record.knn_accuracy.get(str(record.params.get("k")))
+    return record.scores[score].auroc if score in record.scores else None
+
+
+def _average(cells: list[Cell]) -> Cell:
+    """The mean over the cases; only where every case has a number."""
+    values = [cell.value for cell in cells if cell.value is not None]
+    if not values or len(values) < len(cells):
+        return Cell(INCOMPLETE)
+    mean = sum(values) / len(values)
+    return Cell(f"{mean:.3f}", mean)
 
 
 def _notes(
@@ -195,11 +216,14 @@ def _notes(
         f"{Variant.of(r)}, case {r.case}, seed {r.seed}: {r.reason}" for r in records if r.status == "failed"
     ):
         notes.append(f"{FAILED}: {line}.")
-    for text in dict.fromkeys(_recipe_line(record) for record in ok):
-        notes.append(text)
+    by_recipe: dict[str, dict[str, None]] = {}
+    for record in ok:
+        by_recipe.setdefault(_recipe_line(record), {})[record.method] = None
+    for text, methods in by_recipe.items():
+        notes.append(text + (f" ({', '.join(methods)})" if len(by_recipe) > 1 else "") + ".")
     for owner, changes in settings.items():
         notes.append("Changed with --set: " + ", ".join(f"{owner}.{k}={v}" for k, v in changes.items()) + ".")
-    notes += [f"{note.status.capitalize()}: {note.text}" for note in protocol.section(records[0].dataset).notes]
+    notes += [f"{note.status.capitalize()}: {note.text}" for note in protocol.section(declared_as(records[0])).notes]
     if ok:
         notes.append(_made_with(ok))
     return notes
@@ -209,7 +233,7 @@ def _recipe_line(record: Record) -> str:
     values = record.recipe_values
     return (
         f"Recipe {record.recipe}: {values['network']}, {values['optimizer']}, learning rate {values['lr']:g}, "
-        f"{values['schedule']}, {values['epochs']} epochs, batch {values['batch']}, {values['precision']}."
+        f"{values['schedule']}, {values['epochs']} epochs, batch {values['batch']}, {values['precision']}"
     )
 
 
@@ -222,7 +246,7 @@ def _made_with(records: list[Record]) -> str:
     )
     processors = dict.fromkeys(str(r.provenance.get("processor")) for r in records)
     hours = sum({r.fit: r.fit_seconds for r in records}.values()) / 3600
-    scoring = sum(r.score_seconds for r in records) / 3600
+    scoring = sum({r.fit: r.score_seconds for r in records}.values()) / 3600
     return (
         f"{len({r.fit for r in records})} fits, {hours:.2f} h of training and {scoring:.2f} h of scoring on "
         f"{', '.join(processors)}; commit {', '.join(commits)}."

@@ -109,8 +109,8 @@ class Method:
         """
         raise NotImplementedError(f"{type(self).__name__} has no score")
 
-    # Optional, and looked up by the harness: `predict(images) -> (M,) int64`, the sub-cluster of each image, from
-    # which the harness computes the accuracy on normal test images.
+    # Optional, looked up by the harness, which computes accuracies on normal test images from them:
+    # `predict(images) -> (M,) int64`, the sub-cluster of each image; `embed(images) -> (M, D)`, for its neighbours.
 
     def state(self) -> dict[str, Tensor]:
         """What was learnt, as named tensors: by default every tensor and module among the attributes."""

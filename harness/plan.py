@@ -57,6 +57,8 @@ class Evaluation:
 
     protocol: str
     case: str
+    declared_as: str
+    """The data set that the protocol and the recipe declare this for."""
     anomaly_set: str
     recipe: str
     settings: dict[str, dict[str, Any]]
@@ -141,16 +143,16 @@ def make_plan(request: Request, plugins: Plugins, store: Store | None = None) ->
     dataset_class = plugins.get("dataset", request.dataset)
     dataset_changes = settings.get(request.dataset, {})
     dataset = dataset_class(request.data, check(dataset_class.Params, dataset_changes, f"--set {request.dataset}"))
-    protocols = _protocols(request, settings)
+    protocols = _protocols(request, settings, dataset.declared_as)
     methods = [name for text in request.methods for name in _method_names(text, plugins)]
     check_owners(settings, {*methods, *(p.name for p in protocols), request.dataset, "recipe"})
-    cases = _cases(protocols, request)
+    cases = _cases(protocols, request, dataset.declared_as)
     for protocol, case in cases:
         for classes in (case.normal, *case.anomalies.values()):
             try:
                 dataset.check_classes(classes)
             except HarnessError as error:
-                raise HarnessError(f"protocol {protocol.name}, dataset.{request.dataset}: {error}") from None
+                raise HarnessError(f"protocol {protocol.name}, dataset.{dataset.declared_as}: {error}") from None
 
     plan = Plan()
     revision = digest([dataset.revision(), dataset.params.model_dump(mode="json")])
@@ -184,7 +186,8 @@ class _Resolved:
                 raise HarnessError(f"--set {self.name}.{key}: {self.name} has no such parameter; {suggest(key, known)}")
         self.changes = {key: value for key, value in changes.items() if key in self.cls.Params.model_fields}
         for_recipe = self.settings.get("recipe", {}) | {k: v for k, v in changes.items() if k not in self.changes}
-        self.recipe_name, self.recipe = read_recipe(self.request.dataset, self.request.recipe, for_recipe)
+        recipe = (self.dataset.declared_as, self.request.recipe, self.name)
+        self.recipe_name, self.recipe = read_recipe(*recipe, for_recipe)
         source = self.plugins.entry("method", self.name).source
         self.digests = {
             "method": source.digest(),
@@ -218,6 +221,7 @@ class _Resolved:
         return Evaluation(
             protocol=protocol.name,
             case=case.name,
+            declared_as=self.dataset.declared_as,
             anomaly_set=anomaly_set,
             recipe=self.recipe_name,
             settings={owner: self.settings[owner] for owner in owners if owner in self.settings},
@@ -250,15 +254,15 @@ def changes(record: Record, evaluation: Evaluation) -> list[str]:
     return [part for part, value in evaluation.digests.items() if record.digests.get(part) != value]
 
 
-def _protocols(request: Request, settings: dict[str, dict[str, Any]]) -> list[Protocol]:
+def _protocols(request: Request, settings: dict[str, dict[str, Any]], dataset: str) -> list[Protocol]:
     found: dict[str, Protocol] = {}
     for text in request.protocols:
         protocol = read_protocol(text)
         if protocol.name in settings:
-            protocol = read_protocol(text, request.dataset, settings[protocol.name])
+            protocol = read_protocol(text, dataset, settings[protocol.name])
         if protocol.name in found:
             raise HarnessError(f"--protocol {text}: a protocol named {protocol.name!r} is already asked for")
-        protocol.section(request.dataset)
+        protocol.section(dataset)
         found[protocol.name] = protocol
     return list(found.values())
 
@@ -270,8 +274,8 @@ def _method_names(text: str, plugins: Plugins) -> list[str]:
     return [text]
 
 
-def _cases(protocols: Iterable[Protocol], request: Request) -> list[tuple[Protocol, Case]]:
-    every = [(protocol, case) for protocol in protocols for case in protocol.cases(request.dataset)]
+def _cases(protocols: Iterable[Protocol], request: Request, dataset: str) -> list[tuple[Protocol, Case]]:
+    every = [(protocol, case) for protocol in protocols for case in protocol.cases(dataset)]
     known = dict.fromkeys(case.name for _, case in every)
     for name in request.cases:
         if name not in known:

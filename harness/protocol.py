@@ -7,10 +7,11 @@ may see the labels, and how the table is laid out. It has one section per data s
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from harness import paths
 from harness.errors import HarnessError
@@ -21,7 +22,7 @@ Names = Annotated[tuple[str, ...], BeforeValidator(lambda value: value.split(","
 
 @dataclass(frozen=True)
 class Case:
-    """One row of a protocol's table."""
+    """What is normal, and what is anomalous: as a rule one row of a protocol's table."""
 
     name: str
     clusters: tuple[tuple[str, ...], ...]
@@ -30,12 +31,15 @@ class Case:
     """Named sets of anomalous classes."""
     params: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Method parameters that belong to this case, by method."""
+    row: str = ""
+    """The row of the table that it belongs to, where several cases are averaged in one; else its name."""
 
     @property
     def normal(self) -> tuple[str, ...]:
         return tuple(name for cluster in self.clusters for name in cluster)
 
     def __post_init__(self):
+        object.__setattr__(self, "row", self.row or self.name)
         if not self.clusters or not all(self.clusters) or not self.anomalies or not all(self.anomalies.values()):
             raise ValueError(f"case {self.name!r}: needs normal classes and anomalous classes")
         if len(set(self.normal)) < len(self.normal):
@@ -58,6 +62,8 @@ class Note(Spec):
 class Section(Spec):
     """What a protocol declares for one data set; each form has its own."""
 
+    table: str = ""
+    """What the paper calls the table of this data set, such as "Table 8 (a)"."""
     notes: tuple[Note, ...] = ()
 
     def cases(self) -> list[Case]:
@@ -118,6 +124,39 @@ class NamedCases(Section):
         ]
 
 
+class Study(Spec):
+    """One normal set, merged into ever more clusters: blocks of `order`, or partitions that are written out."""
+
+    anomaly: Names
+    order: Names = ()
+    clusters: tuple[int, ...] = ()
+    """Into how many nearly equal blocks `order` is cut, the larger ones first."""
+    random: int = Field(0, ge=0)
+    """Beside each cut, so many random partitions into blocks of the same sizes, averaged in a row of their own."""
+    partitions: tuple[tuple[tuple[str, ...], ...], ...] = ()
+
+    def cases(self, name: str) -> list[Case]:
+        made = [Case(f"{name} {len(one)}", one, {"anomaly": self.anomaly}) for one in self.partitions]
+        for count in self.clusters:
+            if not 1 <= count <= len(self.order):
+                raise ValueError(f"{name!r}: {len(self.order)} classes can't be cut into {count} clusters")
+            made.append(Case(f"{name} {count}", _blocks(self.order, count), {"anomaly": self.anomaly}))
+            for seed in range(self.random if 1 < count < len(self.order) else 0):
+                blocks = _blocks(_shuffled(self.order, seed), count)
+                row = f"{name} {count}, random partitions"
+                made.append(Case(f"{name} {count} random {seed}", blocks, {"anomaly": self.anomaly}, row=row))
+        return sorted(made, key=lambda case: (case.row != case.name, len(case.clusters)))
+
+
+class Merging(Section):
+    """The same normal data in a growing number of clusters."""
+
+    study: dict[str, Study]
+
+    def cases(self) -> list[Case]:
+        return [case for name, study in self.study.items() for case in study.cases(name)]
+
+
 class Column(Spec):
     """One column of the table, as the paper has it: a method's score under a heading."""
 
@@ -132,9 +171,11 @@ class Layout(Spec):
     title: str
     corner: str = "case"
     """The heading of the first column."""
+    rows: Literal["cases", "methods"] = "cases"
+    """What the rows are; the columns are the other."""
     columns: tuple[Column, ...] = ()
     average: bool = False
-    """A last row with the mean over the cases."""
+    """The mean over the cases, as a last row, or column where the rows are methods."""
 
 
 class Protocol(Spec):
@@ -184,11 +225,17 @@ class NamedProtocol(Protocol):
     dataset: dict[str, NamedCases]
 
 
+class MergingProtocol(Protocol):
+    form: Literal["merging"]
+    dataset: dict[str, Merging]
+
+
 FORMS: dict[str, type[Protocol]] = {
     "growing": GrowingProtocol,
     "one-normal": OneNormalProtocol,
     "one-anomaly": OneAnomalyProtocol,
     "named": NamedProtocol,
+    "merging": MergingProtocol,
 }
 
 
@@ -223,6 +270,19 @@ def read_protocol(name_or_path: str, dataset: str | None = None, changes: dict[s
         section.update(changes)
         where = f"{where} with --set"
     return check(FORMS[form], data, where)
+
+
+def _blocks(classes: tuple[str, ...], count: int) -> tuple[tuple[str, ...], ...]:
+    size, larger = divmod(len(classes), count)
+    ends = [size * k + min(k, larger) for k in range(count + 1)]
+    return tuple(classes[a:b] for a, b in pairwise(ends))
+
+
+def _shuffled(classes: tuple[str, ...], seed: int) -> tuple[str, ...]:
+    import numpy as np
+
+    # This generator's stream is frozen: the partitions stay what they are.
+    return tuple(classes[place] for place in np.random.RandomState(seed).permutation(len(classes)))
 
 
 def _each(classes: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:

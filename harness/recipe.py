@@ -39,15 +39,16 @@ class Recipe(Spec):
         return self.model_dump(exclude={"stated", "note"})
 
 
-def read_recipe(dataset: str, name: str | None, changes: dict[str, Any]) -> tuple[str, Recipe]:
+def read_recipe(dataset: str, name: str | None, method: str, changes: dict[str, Any]) -> tuple[str, Recipe]:
     """A recipe's name and values: a bundled one of this data set (None: its first), or a TOML file of one recipe.
+
+    Values under `methods.<method>` in the recipe are for that method alone; `changes` come last.
 
     Raises:
         HarnessError: there is no such recipe, or a key or value is wrong.
     """
     if name is not None and name.endswith(".toml"):
-        path, where = Path(name), name
-        values, name = read_toml(path), path.stem
+        values, where, name = read_toml(Path(name)), name, Path(name).stem
     else:
         path = paths.PROTOCOLS / "recipes.toml"
         declared = read_toml(path)
@@ -58,14 +59,16 @@ def read_recipe(dataset: str, name: str | None, changes: dict[str, Any]) -> tupl
         name = name or next(iter(declared[dataset]))
         if name not in declared[dataset]:
             raise HarnessError(f"{dataset} has no recipe {name!r}; {suggest(name, declared[dataset])}")
-        where = f"{path}: {dataset}.{name}"
-        values = _inherit(declared, f"{dataset}.{name}")
-    check(Recipe, values, where)
-    return name, check(Recipe, values | changes, "--set") if changes else check(Recipe, values, where)
+        where, values = f"{path}: {dataset}.{name}", _inherit(declared, f"{dataset}.{name}")
+    own = values.pop("methods", {}).get(method, {})
+    recipe = check(Recipe, values | own, where)
+    return name, check(Recipe, values | own | changes, "--set") if changes else recipe
 
 
 def _inherit(declared: dict[str, dict[str, Any]], key: str) -> dict[str, Any]:
     dataset, _, name = key.partition(".")
     values = dict(declared[dataset][name])
-    parent = values.pop("like", None)
-    return _inherit(declared, parent) | values if parent else values
+    if "like" not in values:
+        return values
+    parent = _inherit(declared, values.pop("like"))
+    return parent | values | {"methods": parent.get("methods", {}) | values.get("methods", {})}

@@ -50,6 +50,8 @@ class Record(Spec):
     """By score name."""
     accuracy: float | None = None
     """Of the sub-clusters, on normal test images, where the method predicts them."""
+    knn_accuracy: dict[str, float] = {}
+    """Of the classes of normal test images among their K nearest training images, by K, where the method embeds."""
     n_normal: int = 0
     n_anomaly: int = 0
 
@@ -59,6 +61,8 @@ class Record(Spec):
     """Every parameter of the method, as used."""
     recipe_values: dict[str, Any] = {}
     dataset_params: dict[str, Any] = {}
+    declared_as: str = ""
+    """The data set that protocol and recipe are declared for, where it is not this one: a folder can stand for one."""
     clusters: tuple[tuple[str, ...], ...] = ()
     """The normal classes by sub-cluster."""
     labels: bool = False

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
+NEIGHBOURS = 200
+"""K of the k-nearest-neighbour accuracy that is always computed (Ye et al. 2019)."""
 CHUNK = 2000
 """Test images handed to a method at a time: bounds the memory, whatever a method makes of them."""
 
@@ -89,6 +91,7 @@ class _Job:
         self.worker, self.fit, self.evaluations = worker, fit, evaluations
         dataset_class = worker.plugins.get("dataset", fit.dataset)
         self.dataset: Dataset = dataset_class(worker.data, dataset_class.Params(**fit.dataset_params))
+        self.embedded: tuple[Tensor, Tensor] | None = None
         self.scored: dict[str, tuple[dict[str, np.ndarray], float]] = {}
 
     def prepare(self) -> None:
@@ -143,6 +146,7 @@ class _Job:
                 status="ok",
                 scores={name: measure(values[normal], values[anomaly]) for name, values in scores.items()},
                 accuracy=self._accuracy(),
+                knn_accuracy=self._knn_accuracy(evaluation),
                 n_normal=len(normal),
                 n_anomaly=len(anomaly),
                 fit_seconds=round(self.seconds, 3),
@@ -181,6 +185,22 @@ class _Job:
         places = self.test.places(self.fit.normal)
         truth = cluster_index(self.fit.clusters, self.test.classes)[self.test.labels[places]]
         return round((predict(self.test.images[places]) == truth).double().mean().item(), 6)
+
+    def _knn_accuracy(self, evaluation: Evaluation) -> dict[str, float]:
+        """The same for the classes of the K nearest training images: the K that the method scores by, and 200."""
+        if not hasattr(self.method, "embed"):
+            return {}
+        from harness.kit.neighbours import knn_accuracy
+
+        if self.embedded is None:
+            images, labels = self.dataset.load("train", self.fit.normal)
+            self.embedded = self.method.embed(images), labels
+        gallery, labels = self.embedded
+        places = self.test.places(self.fit.normal)
+        queries = self.method.embed(self.test.images[places])
+        truth = cluster_index([[name] for name in self.fit.normal], self.test.classes)[self.test.labels[places]]
+        wanted = sorted({evaluation.scoring.get("k", NEIGHBOURS), NEIGHBOURS})
+        return {str(k): round(knn_accuracy(gallery, labels, queries, truth, k), 6) for k in wanted if k <= len(gallery)}
 
 
 @dataclass
@@ -278,6 +298,7 @@ def _record(evaluation: Evaluation, **values: Any) -> Record:
         protocol=evaluation.protocol,
         dataset=fit.dataset,
         case=evaluation.case,
+        declared_as=evaluation.declared_as if evaluation.declared_as != fit.dataset else "",
         anomaly_set=evaluation.anomaly_set,
         method=fit.method,
         seed=fit.seed,

@@ -95,8 +95,7 @@ def _two_conv(channels: int, side: int) -> tuple[nn.Module, int]:
         nn.Conv2d(channels, 32, 3),
         nn.ReLU(inplace=True),
         nn.Conv2d(32, 64, 3),
-        nn.ReLU(inplace=True),
-        nn.MaxPool2d(2),
+        *_pooled_relu(),
         *_dense(64 * ((side - 4) // 2) ** 2),
     ), 128
 
@@ -105,13 +104,16 @@ def _two_conv_pooled(channels: int, side: int) -> tuple[nn.Module, int]:
     """`two-conv` with a pool after each convolution: about a quarter of the arithmetic, for fast recipes."""
     return nn.Sequential(
         nn.Conv2d(channels, 32, 3, padding=1),
-        nn.ReLU(inplace=True),
-        nn.MaxPool2d(2),
+        *_pooled_relu(),
         nn.Conv2d(32, 64, 3, padding=1),
-        nn.ReLU(inplace=True),
-        nn.MaxPool2d(2),
+        *_pooled_relu(),
         *_dense(64 * (side // 4) ** 2),
     ), 128
+
+
+def _pooled_relu() -> tuple[nn.Module, ...]:
+    """ReLU, then a pool: the same in the other order, on a quarter of the values."""
+    return nn.MaxPool2d(2), nn.ReLU(inplace=True)
 
 
 def _dense(inputs: int) -> tuple[nn.Module, ...]:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 class FolderParams(harness.Params):
     path: str = Field("", description="the folder: absolute, or under --data; this one has to be set")
+    stands_for: str = Field("", description="run what protocols declare for this data set, on its classes' folders")
     size: int | None = Field(None, ge=1, description="shorter side resized to this, then a central square cut out")
     per_class: int | None = Field(None, ge=1, description="training images of each class, the first by file name")
     per_class_test: int | None = Field(None, ge=1, description="test images of each class, the first by file name")
@@ -25,11 +26,16 @@ class Folder(harness.Dataset):
     """Pictures of one's own in `{train,val}/<class>/*.{png,jpg,jpeg,webp,bmp}`: `--set folder.path=DIR`.
 
     The classes are the sub-folders of `train` and `val`; the pictures are read as RGB, from `val` for testing. Without
-    a `size` they must all have the same.
+    a `size` they must all have the same. With `--set folder.stands_for=cifar100`, folders named like classes of that
+    data set are used where a protocol declares it.
     """
 
     name = "folder"
     Params = FolderParams
+
+    @property
+    def declared_as(self) -> str:
+        return self.params.stands_for or self.name
 
     @cached_property
     def classes(self) -> tuple[str, ...]:
