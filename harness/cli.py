@@ -344,7 +344,15 @@ def _execute(plan: Plan, plugins: Plugins, store: Store, request: Request, devic
 
     chosen = choose_device(device)
     worker = Worker(plugins, store, request.data, chosen, reporter(Console(stderr=True)))
-    execute(plan, worker)
+    try:
+        execute(plan, worker)
+    except KeyboardInterrupt:
+        done = sum(store.find(e.cell) is not None for _, each in plan.jobs() for e in each)
+        waiting = sum(len(each) for _, each in plan.jobs())
+        click.echo(
+            f"interrupted: {done} of {waiting} evaluations are on record; run the same command to go on", err=True
+        )
+        raise SystemExit(130) from None
 
 
 def _summary(plan: Plan) -> str:

@@ -4,6 +4,7 @@
     records/…/<the same name>.npz                        its per-image scores: `normal.<score>`, `anomaly.<score>`
     fits/<fit>.json, fits/<fit>.safetensors              a finished fit: what it is, and what it learnt
     failures/<fit>.txt                                   the traceback of a fit that failed
+    claims/<fit>.lock                                    held by the process that carries the fit out
     superseded/…                                         records that a newer one has replaced
 
 Every file is written beside its place and moved there in one step, so a reader never sees half of one.
@@ -16,6 +17,7 @@ import os
 import re
 import tempfile
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -196,6 +198,27 @@ class Store:
         from safetensors.torch import load_file
 
         return load_file(self.root / "fits" / f"{identity}.safetensors")
+
+    @contextmanager
+    def claim(self, identity: str) -> Iterator[bool]:
+        """Whether a fit is ours to carry out: False while another process is at it.
+
+        The system holds the claim, so a process that dies gives its claims back.
+        """
+        from filelock import FileLock, Timeout
+
+        place = self.root / "claims" / f"{identity}.lock"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(place)
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            lock.release()
 
     def keep_failure(self, identity: str, traceback: str) -> Path:
         path = self.root / "failures" / f"{identity}.txt"

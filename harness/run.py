@@ -122,7 +122,7 @@ class _Job:
             self.method.build(task, self.run)
             self.method.fit(Images(images, labels), self.run)
             self.seconds = time.perf_counter() - started
-            self.run.numerics |= {"threads": threads(), "device": self.run.device}
+            self.run.numerics = {"threads": threads(), **self.run.numerics, "device": self.run.device}
             state = FitFile(
                 fit=fit.model_dump(mode="json"),
                 task=asdict(task),

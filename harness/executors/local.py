@@ -1,25 +1,50 @@
-"""One fit after the other, in this process."""
+"""One fit after the other, in this process; other processes on the same results folder take their share."""
 
 from __future__ import annotations
 
-from harness.plan import Plan
-from harness.records import Record
+import time
+from collections.abc import Sequence
+
+from harness.plan import Evaluation, Fit, Plan, changes
 from harness.run import Worker
 
+PATIENCE = 1.0
+"""Seconds between looks at fits that other processes are at."""
 
-def execute(plan: Plan, worker: Worker) -> list[Record]:
-    """Carry out whatever a plan has to do; the records, skips included.
+
+def execute(plan: Plan, worker: Worker) -> None:
+    """Carry out whatever a plan has to do, and record it.
 
     Raises:
         DataMissing: the data set is not there.
     """
-    worker.require_data(plan.jobs())
-    records = [worker.skip(one.evaluation, one.reason) for one in plan.skips()]
+    waiting = plan.jobs()
+    worker.require_data(waiting)
+    for one in plan.skips():
+        worker.skip(one.evaluation, one.reason)
     worker.reporter.begin(plan)
     try:
-        for fit, evaluations in plan.jobs():
-            records += worker.carry_out(fit, evaluations)
-            worker.reporter.fit_finished()
+        while waiting:
+            left = [job for job in waiting if not _attempt(*job, worker)]
+            if len(left) == len(waiting):
+                time.sleep(PATIENCE)
+            waiting = left
     finally:
         worker.reporter.end()
-    return records
+
+
+def _attempt(fit: Fit, evaluations: Sequence[Evaluation], worker: Worker) -> bool:
+    """Carry out a fit, unless another process is at it; what that one has recorded meanwhile is not done again."""
+    with worker.store.claim(fit.id) as ours:
+        if not ours:
+            return False
+        missing = [evaluation for evaluation in evaluations if not _on_record(evaluation, worker)]
+        if missing:
+            worker.carry_out(fit, missing)
+        worker.reporter.fit_finished()
+        return True
+
+
+def _on_record(evaluation: Evaluation, worker: Worker) -> bool:
+    record = worker.store.find(evaluation.cell)
+    return record is not None and record.status == "ok" and not changes(record, evaluation)

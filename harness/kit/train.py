@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -63,26 +64,27 @@ def train_network(module: nn.Module, images: Tensor, loss: Loss, run: Run) -> No
     optimizer = _optimizer(module, recipe)
     steps_per_epoch = math.ceil(len(images) / recipe.batch)
     bfloat16 = recipe.precision == "bfloat16"
-    run.numerics.update(precision=recipe.precision, channels_last=True)
     module.train()
     step = 0
-    for epoch in range(recipe.epochs):
-        totals = torch.zeros(2, device=device)
-        # Nearly equal parts: nothing is dropped, and no batch is too small for batch normalisation.
-        for index in torch.randperm(len(images)).to(device).tensor_split(steps_per_epoch):
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate(recipe, step, steps_per_epoch)
-            with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
-                value, accuracy = loss(augment(images[index], recipe), index)
-            optimizer.zero_grad(set_to_none=True)
-            value.backward()
-            optimizer.step()
-            totals += torch.stack([value.detach().float(), accuracy]) * len(index)
-            step += 1
-        mean_loss, mean_accuracy = (totals / len(images)).tolist()
-        if not math.isfinite(mean_loss):
-            raise Diverged(f"training diverged: the loss is {mean_loss} after epoch {epoch + 1}")
-        run.progress(epoch + 1, recipe.epochs, mean_loss)
+    with _threads(recipe.batch * images[0].numel()) as threads:
+        run.numerics.update(precision=recipe.precision, channels_last=True, threads=threads)
+        for epoch in range(recipe.epochs):
+            totals = torch.zeros(2, device=device)
+            # Nearly equal parts: nothing is dropped, and no batch is too small for batch normalisation.
+            for index in torch.randperm(len(images)).to(device).tensor_split(steps_per_epoch):
+                for group in optimizer.param_groups:
+                    group["lr"] = learning_rate(recipe, step, steps_per_epoch)
+                with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
+                    value, accuracy = loss(augment(images[index], recipe), index)
+                optimizer.zero_grad(set_to_none=True)
+                value.backward()
+                optimizer.step()
+                totals += torch.stack([value.detach().float(), accuracy]) * len(index)
+                step += 1
+            mean_loss, mean_accuracy = (totals / len(images)).tolist()
+            if not math.isfinite(mean_loss):
+                raise Diverged(f"training diverged: the loss is {mean_loss} after epoch {epoch + 1}")
+            run.progress(epoch + 1, recipe.epochs, mean_loss)
     module.eval()
     run.note(train_loss=mean_loss, train_accuracy=mean_accuracy)
 
@@ -127,7 +129,7 @@ def in_batches(
         (M,) values by name, on the CPU.
     """
     parts: dict[str, list[Tensor]] = {}
-    with torch.no_grad():
+    with torch.no_grad(), _threads(images.numel() * views):
         for batch in _chunks(images, run, views):
             for name, values in score(batch).items():
                 parts.setdefault(name, []).append(values.cpu())
@@ -140,6 +142,19 @@ def _chunks(images: Tensor, run: Run, views: int) -> Iterator[Tensor]:
     size = max(1, limit // (views * images.shape[1] * side * side * 8))
     for chunk in images.split(size):
         yield pixels(center_crop(chunk.to(run.device), side))
+
+
+@contextmanager
+def _threads(values: int) -> Iterator[int]:
+    """One processor thread where a batch has few values: several would spend their time waiting for one another, and
+    on a busy machine nearly all of it."""
+    before = torch.get_num_threads()
+    threads = 1 if values < 2**15 else before
+    torch.set_num_threads(threads)
+    try:
+        yield threads
+    finally:
+        torch.set_num_threads(before)
 
 
 def _optimizer(module: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
