@@ -260,16 +260,31 @@ def leaderboard(form: str, out: Path | None, **filters: Any) -> None:
     from harness.publish import publish
     from harness.table import render
 
-    paths = [name for name in filters["protocol"] if name.endswith(".toml")]
-    records = list(_filtered(filters))
-    if not records:
-        raise HarnessError(f"--results {filters['results']}: no record matches; run something first")
-    made = leaderboards(records, paths)
+    made = leaderboards(_some(filters), filters["protocol"])
     if out is None:
         click.echo("\n".join(render(one.table, form) for one in made), nl=False)
     else:
         for path in publish(made, _store(filters["results"]), out, form):
             click.echo(path)
+
+
+@main.command()
+@filter_options
+@click.option("--format", "form", type=click.Choice(["md", "html", "tex", "csv"]), default="md", show_default=True)
+def compare(form: str, **filters: Any) -> None:
+    """Ours, the paper's, the difference, and whether it is more than noise.
+
+    \b
+    harness compare --protocol test2 --dataset mnist
+    """
+    from harness.compare import comparisons
+    from harness.leaderboard import leaderboards
+    from harness.published import read_published
+    from harness.table import render
+
+    published = [one for one in read_published() if not filters["case"] or one.case in filters["case"]]
+    tables = comparisons(leaderboards(_some(filters), filters["protocol"]), published)
+    click.echo("\n".join(render(table, form) for table in tables), nl=False)
 
 
 @main.group()
@@ -371,6 +386,13 @@ def _filtered(filters: dict[str, Any]) -> list[Record]:
         for record in _store(filters["results"]).records()
         if all(getattr(record, name) in values for name, values in chosen.items() if values)
     ]
+
+
+def _some(filters: dict[str, Any]) -> list[Record]:
+    records = _filtered(filters)
+    if not records:
+        raise HarnessError(f"--results {filters['results']}: no record matches; run something first")
+    return records
 
 
 def _name_of(protocol: str) -> str:

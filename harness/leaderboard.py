@@ -41,6 +41,7 @@ class Leaderboard:
 
     name: str
     """For a file: protocol, data set, recipe."""
+    protocol: Protocol
     table: Table
     records: tuple[Record, ...]
 
@@ -70,7 +71,7 @@ def _leaderboard(records: list[Record], protocol_name: str) -> Leaderboard:
     _check_comparable(records, protocol)
     changed = "".join(f"-{digest(settings)[:6]}" if settings else "")
     name = f"{first.protocol}-{first.dataset}-{first.recipe}{changed}"
-    return Leaderboard(name, _table(records, protocol, settings), tuple(records))
+    return Leaderboard(name, protocol, _table(records, protocol, settings), tuple(records))
 
 
 def _check_comparable(records: list[Record], protocol: Protocol) -> None:
@@ -121,14 +122,15 @@ def _table(records: list[Record], protocol: Protocol, settings: dict[str, dict[s
         found.setdefault((record.case, record.anomaly_set, Variant.of(record)), []).append(record)
 
     lines = []
-    for variant, score, group in _columns(records, protocol):
+    for variant, score, group in table_columns(records, protocol):
         for name in sets:
             cells: list[Cell | str] = []
             for row in in_row.values():
                 here = [found.get((case.name, name, variant), []) for case in row if name in case.anomalies]
-                cells.append(_cell(here, score, seeds) if here else "")
+                cells.append(table_cell(here, score, seeds) if here else "")
             if layout.average:
-                cells.append(_average([cell for cell in cells if isinstance(cell, Cell)]))
+                counted = [all(case.averaged for case in row) for row in in_row.values()]
+                cells.append(_average([cell for cell, yes in zip(cells, counted, strict=True) if yes and cell]))
             lines.append((group, f"{score} {name}" if len(sets) > 1 else score, cells))
 
     names = [*in_row, *(["average"] if layout.average else [])]
@@ -147,7 +149,7 @@ def _table(records: list[Record], protocol: Protocol, settings: dict[str, dict[s
     )
 
 
-def _columns(records: list[Record], protocol: Protocol) -> list[tuple[Variant, str, str]]:
+def table_columns(records: list[Record], protocol: Protocol) -> list[tuple[Variant, str, str]]:
     """(variant, score, heading): the paper's columns first, then everything else that there are records of."""
     heads = {column.method: column.head for column in protocol.table.columns}
     columns = [(Variant(column.method), column.score, column.head) for column in protocol.table.columns]
@@ -166,7 +168,7 @@ def _columns(records: list[Record], protocol: Protocol) -> list[tuple[Variant, s
     return columns
 
 
-def _cell(cases: list[list[Record]], score: str, seeds: list[int]) -> Cell:
+def table_cell(cases: list[list[Record]], score: str, seeds: list[int]) -> Cell:
     """One cell: the mean over seeds, and over cases where several share a row."""
     records = [record for case in cases for record in case]
     failed = sum(record.status == "failed" for record in records)
@@ -174,28 +176,28 @@ def _cell(cases: list[list[Record]], score: str, seeds: list[int]) -> Cell:
         return Cell(FAILED if failed == len(records) else f"{failed} of {len(records)} {FAILED}")
     if any(record.status == "skipped" for record in records):
         return Cell(SKIPPED)
-    values = [value for record in records if (value := _value(record, score)) is not None]
+    values = [value for record in records if (value := shown_value(record, score)) is not None]
     if not values:
         return Cell(NOT_RUN)
     summary = over_seeds(values)
     text = f"{summary.mean:.3f}" + (f" ± {summary.std:.3f}" if summary.std is not None else "")
     if summary.n < len(seeds) * len(cases):
         text += f" ({summary.n} of {len(seeds) * len(cases)} runs)"
-    metrics = [record.scores[score] for record in records if score in record.scores]
+    metrics = [record.scores[score] for record in records if score in record.scores and len(cases) == 1]
     low, high = pooled_interval(metrics) if metrics else (None, None)
     return Cell(text, summary.mean, title=f"95 % interval {low:.3f} to {high:.3f}" if metrics else None)
 
 
-def _value(record: Record, score: str) -> float | None:
+def shown_value(record: Record, score: str) -> float | None:
     """A record's number in a column: the AUROC of a score, or an accuracy among neighbours."""
     if score == KNN:
         return record.knn_accuracy.get(str(record.params.get("k")))
     return record.scores[score].auroc if score in record.scores else None
 
 
-def _average(cells: list[Cell]) -> Cell:
+def _average(cells: list[Cell | str]) -> Cell:
     """The mean over the cases; only where every case has a number."""
-    values = [cell.value for cell in cells if cell.value is not None]
+    values = [cell.value for cell in cells if isinstance(cell, Cell) and cell.value is not None]
     if not values or len(values) < len(cells):
         return Cell(INCOMPLETE)
     mean = sum(values) / len(values)
@@ -208,8 +210,6 @@ def _notes(
     ok = [record for record in records if record.status == "ok"]
     spread = "mean ± standard deviation over seeds" if len(seeds) > 1 else "seed"
     notes = [f"AUROC, anomalies positive; {spread} {', '.join(map(str, seeds))}. {protocol.source}."]
-    if any(record.status != "ok" for record in records) or len(ok) < len(records):
-        notes.append(f"{SKIPPED}: does not apply; {NOT_RUN}: there is no record; {FAILED}: see harness results.")
     for variant in dict.fromkeys((Variant.of(r), r.reason) for r in records if r.status == "skipped"):
         notes.append(f"{SKIPPED} {variant[0]}: {variant[1]}.")
     for line in dict.fromkeys(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from harness.recipe import Recipe
@@ -52,10 +53,24 @@ class Run:
     params: Params
     progress: Callable[[int, int, float], None] = lambda epoch, epochs, loss: None
     """Call it as `progress(epoch, epochs, loss)` after each epoch."""
+    checkpoints: Path | None = None
+    """A folder for checkpoints of this fit alone, removed when it is finished; None: keep none."""
+    checkpoint_seconds: float = 30.0
+    """How much work a killed fit may lose; the training engine keeps to it."""
+    trainings: int = 0
+    """How many trainings this fit has begun."""
     notes: dict[str, float] = field(default_factory=dict)
     """Diagnostics that belong in the record, such as the training accuracy."""
     numerics: dict[str, str | int | float | bool] = field(default_factory=dict)
     """How the arithmetic was done, for the record; the training engine fills it in."""
+    fitted: Callable[[str, Tensor], Method] | None = None
+    """Another method by its name, with default parameters, trained without labels on some images (N, C, H, W) uint8
+    by this run's recipe: `run.fitted("isif", train.images).embed(...)`."""
+
+    def next_checkpoint(self) -> Path | None:
+        """The file for the next training of this fit: the same one when a killed fit is carried out again."""
+        self.trainings += 1
+        return self.checkpoints / f"{self.trainings}.safetensors" if self.checkpoints else None
 
     def note(self, **values: float) -> None:
         """Keep a diagnostic in the record: `run.note(train_accuracy=0.98)`."""

@@ -38,6 +38,9 @@ class Case:
     def normal(self) -> tuple[str, ...]:
         return tuple(name for cluster in self.clusters for name in cluster)
 
+    averaged: bool = True
+    """Whether the table's average counts it."""
+
     def __post_init__(self):
         object.__setattr__(self, "row", self.row or self.name)
         if not self.clusters or not all(self.clusters) or not self.anomalies or not all(self.anomalies.values()):
@@ -110,6 +113,7 @@ class NamedCase(Spec):
     normal: tuple[str | tuple[str, ...], ...]
     anomaly: dict[str, Names]
     params: dict[str, dict[str, Any]] = {}
+    averaged: bool = True
 
 
 class NamedCases(Section):
@@ -119,7 +123,13 @@ class NamedCases(Section):
 
     def cases(self) -> list[Case]:
         return [
-            Case(name, tuple((c,) if isinstance(c, str) else c for c in case.normal), case.anomaly, case.params)
+            Case(
+                name,
+                tuple((c,) if isinstance(c, str) else c for c in case.normal),
+                case.anomaly,
+                case.params,
+                averaged=case.averaged,
+            )
             for name, case in self.case.items()
         ]
 
@@ -174,6 +184,8 @@ class Layout(Spec):
     rows: Literal["cases", "methods"] = "cases"
     """What the rows are; the columns are the other."""
     columns: tuple[Column, ...] = ()
+    figure: str = ""
+    """What the cases are, as the label of an axis, where a chart of the numbers against the cases makes sense."""
     average: bool = False
     """The mean over the cases, as a last row, or column where the rows are methods."""
 

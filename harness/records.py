@@ -3,6 +3,7 @@
     records/<protocol>/<dataset>/<method>/<case>…json    what an evaluation leaves behind, for good
     records/…/<the same name>.npz                        its per-image scores: `normal.<score>`, `anomaly.<score>`
     fits/<fit>.json, fits/<fit>.safetensors              a finished fit: what it is, and what it learnt
+    checkpoints/<fit>-…/                                 half a fit, while it is trained
     failures/<fit>.txt                                   the traceback of a fit that failed
     claims/<fit>.lock                                    held by the process that carries the fit out
     superseded/…                                         records that a newer one has replaced
@@ -127,8 +128,8 @@ class Store:
     def path(self, cell: tuple[str, ...]) -> Path:
         """Where the record of a cell is, without its ending. Names can't leave the folder."""
         protocol, dataset, method, case, anomaly_set, recipe, seed, _ = cell
-        name = ".".join([_slug(case), _slug(anomaly_set), _slug(recipe), f"s{seed}", digest(cell)[:8]])
-        return self.root / "records" / _slug(protocol) / _slug(dataset) / _slug(method) / name
+        name = ".".join([slug(case), slug(anomaly_set), slug(recipe), f"s{seed}", digest(cell)[:8]])
+        return self.root / "records" / slug(protocol) / slug(dataset) / slug(method) / name
 
     def find(self, cell: tuple[str, ...]) -> Record | None:
         """The record of a cell, or None if there is none or it can't be read."""
@@ -184,6 +185,10 @@ class Store:
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
         _write(self.root / "fits" / f"{identity}.safetensors", save(tensors))
         _write(self.root / "fits" / f"{identity}.json", _dump(file.model_dump(mode="json")))
+
+    def checkpoints(self, identity: str, digests: dict[str, str]) -> Path:
+        """The folder for checkpoints of a fit: another one once its method or data have changed."""
+        return self.root / "checkpoints" / f"{identity}-{digest(digests)[:8]}"
 
     def find_fit(self, identity: str) -> FitFile | None:
         """A finished fit, or None if there is none that can be read."""
@@ -253,7 +258,8 @@ def _json(path: Path) -> Path:
     return path.with_name(path.name + ".json")
 
 
-def _slug(name: str) -> str:
+def slug(name: str) -> str:
+    """A name as part of a file name: it can't leave its folder."""
     return re.sub(r"[^A-Za-z0-9_=+-]+", "-", name)[:60] or "-"
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import datetime
+import shutil
 import time
 import traceback
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -104,6 +105,7 @@ class _Job:
         cls = self.worker.plugins.get("method", fit.method)
         self.method: Method = cls(cls.Params(**fit.params))
         self.run = Run(self.worker.device, fit.seed, recipe, self.method.params, self.worker.reporter.epoch)
+        self.run.fitted = self._fitted
         digests = self.evaluations[0].digests
         wanted = {part: digests[part] for part in ("method", "dataset", "engine")}
         kept = store.find_fit(fit.id)
@@ -118,6 +120,7 @@ class _Job:
             images, classes = self.dataset.load("train", fit.normal)
             labels = cluster_index(fit.clusters, fit.normal)[classes] if fit.labels else None
             task = describe(images, len(fit.clusters) if fit.labels else None)
+            self.run.checkpoints = store.checkpoints(fit.id, wanted)
             started = time.perf_counter()
             self.method.build(task, self.run)
             self.method.fit(Images(images, labels), self.run)
@@ -132,9 +135,21 @@ class _Job:
                 numerics=self.run.numerics,
             )
             store.keep_fit(fit.id, state, self.method.state())
+            shutil.rmtree(self.run.checkpoints, ignore_errors=True)
         for value in vars(self.method).values():
             if hasattr(value, "eval") and hasattr(value, "train"):
                 value.eval()
+
+    def _fitted(self, name: str, images: Tensor) -> Method:
+        """For a method that builds on another: see `Run.fitted`. What the other one notes is not recorded."""
+        cls = self.worker.plugins.get("method", name)
+        method = cls(cls.Params())
+        slot = self.run.next_checkpoint()
+        own = {"checkpoints": slot and slot.with_suffix(""), "trainings": 0, "notes": {}, "numerics": {}}
+        run = replace(self.run, params=method.params, **own)
+        method.build(describe(images, None), run)
+        method.fit(Images(images), run)
+        return method
 
     def evaluate(self, evaluation: Evaluation) -> Record:
         """Score one evaluation and record it, as failed if the scores are not what a method promises."""

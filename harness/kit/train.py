@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.errors import Diverged, HarnessError
+from harness.kit import checkpoint
 from harness.kit.augment import center_crop, random_crop, random_flip
 from harness.kit.networks import network
 
@@ -62,31 +64,59 @@ def train_network(module: nn.Module, images: Tensor, loss: Loss, run: Run) -> No
     recipe, device = run.recipe, torch.device(run.device)
     images = images.to(device)
     optimizer = _optimizer(module, recipe)
-    steps_per_epoch = math.ceil(len(images) / recipe.batch)
-    bfloat16 = recipe.precision == "bfloat16"
+    keeper = _Keeper(module, optimizer, run)
+    done = keeper.resume()
     module.train()
-    step = 0
     with _threads(recipe.batch * images[0].numel()) as threads:
         run.numerics.update(precision=recipe.precision, channels_last=True, threads=threads)
-        for epoch in range(recipe.epochs):
-            totals = torch.zeros(2, device=device)
-            # Nearly equal parts: nothing is dropped, and no batch is too small for batch normalisation.
-            for index in torch.randperm(len(images)).to(device).tensor_split(steps_per_epoch):
-                for group in optimizer.param_groups:
-                    group["lr"] = learning_rate(recipe, step, steps_per_epoch)
-                with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
-                    value, accuracy = loss(augment(images[index], recipe), index)
-                optimizer.zero_grad(set_to_none=True)
-                value.backward()
-                optimizer.step()
-                totals += torch.stack([value.detach().float(), accuracy]) * len(index)
-                step += 1
-            mean_loss, mean_accuracy = (totals / len(images)).tolist()
+        for epoch in range(done["epochs"], recipe.epochs):
+            mean_loss, accuracy = _epoch(epoch, optimizer, images, loss, recipe)
             if not math.isfinite(mean_loss):
                 raise Diverged(f"training diverged: the loss is {mean_loss} after epoch {epoch + 1}")
+            done = {"epochs": epoch + 1, "train_loss": mean_loss, "train_accuracy": accuracy}
+            keeper.keep(done)
             run.progress(epoch + 1, recipe.epochs, mean_loss)
     module.eval()
-    run.note(train_loss=mean_loss, train_accuracy=mean_accuracy)
+    run.note(train_loss=done["train_loss"], train_accuracy=done["train_accuracy"])
+
+
+def _epoch(
+    epoch: int, optimizer: torch.optim.Optimizer, images: Tensor, loss: Loss, recipe: Recipe
+) -> tuple[float, float]:
+    """One pass over the images; the mean loss and accuracy."""
+    steps = math.ceil(len(images) / recipe.batch)
+    totals = torch.zeros(2, device=images.device)
+    # Nearly equal parts: nothing is dropped, and no batch is too small for batch normalisation.
+    parts = torch.randperm(len(images)).to(images.device).tensor_split(steps)
+    for step, index in enumerate(parts, start=epoch * steps):
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(recipe, step, steps)
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"):
+            value, accuracy = loss(augment(images[index], recipe), index)
+        optimizer.zero_grad(set_to_none=True)
+        value.backward()
+        optimizer.step()
+        totals += torch.stack([value.detach().float(), accuracy]) * len(index)
+    mean_loss, mean_accuracy = (totals / len(images)).tolist()
+    return mean_loss, mean_accuracy
+
+
+class _Keeper:
+    """Keeps a checkpoint of a long training; each training of a fit has its own."""
+
+    def __init__(self, module: nn.Module, optimizer: torch.optim.Optimizer, run: Run):
+        self.module, self.optimizer, self.run = module, optimizer, run
+        self.path = run.next_checkpoint()
+        self.kept = time.monotonic()
+
+    def resume(self) -> dict[str, Any]:
+        found = checkpoint.load(self.path, self.module, self.optimizer) if self.path else None
+        return found or {"epochs": 0}
+
+    def keep(self, done: dict[str, Any]) -> None:
+        if self.path and time.monotonic() - self.kept >= self.run.checkpoint_seconds:
+            checkpoint.save(self.path, self.module, self.optimizer, done)
+            self.kept = time.monotonic()
 
 
 def learning_rate(recipe: Recipe, step: int, steps_per_epoch: int) -> float:

@@ -1,0 +1,272 @@
+"""Our numbers beside the paper's: ours | paper | difference | is it more than noise?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from harness.errors import HarnessError
+from harness.leaderboard import INCOMPLETE, KNN, Leaderboard, Variant, declared_as, shown_value, table_cell
+from harness.metrics import Metrics, Z, over_seeds, pooled_interval
+from harness.published import AVERAGE, Published
+from harness.records import Record
+from harness.spec import digest
+from harness.table import Cell, Table
+
+MORE, WITHIN = "more than noise", "within noise"
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """One of our numbers with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+    seeds: int
+    classes: frozenset[tuple[str, str]] = field(default_factory=frozenset, repr=False)
+    """(data set, class) of the test images that it was measured on."""
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A printed number, and ours."""
+
+    printed: Published
+    variant: Variant
+    score: str
+    """Ours; the printed table may not name one."""
+    ours: Estimate | None
+    text: str
+    """What the leaderboard shows for ours: the number, or why there is none."""
+
+    @property
+    def difference(self) -> float | None:
+        """Ours minus the paper's."""
+        if self.ours is None or self.printed.value is None:
+            return None
+        return self.ours.value - self.printed.value
+
+    @property
+    def verdict(self) -> str:
+        """More than noise if all of what rounds to the printed number lies outside of our 95 % interval."""
+        if self.ours is None or self.printed.value is None:
+            return ""
+        half, paper = self.printed.half_unit, self.printed.value
+        return WITHIN if self.ours.low <= paper + half and paper - half <= self.ours.high else MORE
+
+
+def compare_rows(records: Iterable[Record], published: Iterable[Published]) -> list[Compared]:
+    """Every printed number of which there is a record of the method on the data, in the printed order.
+
+    Args:
+        records: of one protocol, recipe and settings, as `leaderboards` groups them; of one or more data sets.
+        published: as `read_published` gives them.
+    """
+    records, published = list(records), list(published)
+    found: dict[tuple, list[Record]] = {}
+    variants: dict[str, dict[Variant, None]] = {}
+    for record in records:
+        variant = Variant.of(record)
+        found.setdefault((declared_as(record), record.case, record.anomaly_set, variant), []).append(record)
+        variants.setdefault(record.method, {})[variant] = None
+    seeds = sorted({record.seed for record in records})
+    run_on = {(record.protocol, declared_as(record), record.method) for record in records}
+
+    rows = []
+    for printed in published:
+        if not any((printed.protocol, dataset, printed.method) in run_on for dataset in printed.datasets):
+            continue
+        for variant in sorted(variants[printed.method], key=str):
+            for score in _scores(printed, variant, records):
+                if printed.case == AVERAGE:
+                    cells = [_ours(found, one, variant, score, seeds) for one in _averaged(printed, published)]
+                    estimate = _mean([ours for ours, _ in cells if ours])
+                    complete = estimate is not None and all(ours for ours, _ in cells)
+                    ours = (estimate, f"{estimate.value:.3f}") if complete else (None, INCOMPLETE)
+                else:
+                    ours = _ours(found, printed, variant, score, seeds)
+                rows.append(Compared(printed, variant, score, *ours))
+    return rows
+
+
+def comparisons(boards: Iterable[Leaderboard], published: Sequence[Published]) -> list[Table]:
+    """A table for every protocol, recipe and setting, over its data sets, since a printed average may be too.
+
+    Raises:
+        HarnessError: the paper has no number for anything in these leaderboards.
+    """
+    boards = list(boards)
+    groups: dict[tuple, list[Leaderboard]] = {}
+    for board in boards:
+        record = board.records[0]
+        shared = {owner: changes for owner, changes in record.settings.items() if owner != record.method}
+        stand_in = record.dataset if record.declared_as else ""
+        groups.setdefault((record.protocol, record.recipe, digest(shared), stand_in), []).append(board)
+    tables = [table for group in groups.values() if (table := _table(group, published))]
+    if not tables:
+        names = dict.fromkeys(f"{board.records[0].protocol} on {declared_as(board.records[0])}" for board in boards)
+        ran = {board.records[0].protocol for board in boards}
+        printed = dict.fromkeys(f"{p.protocol} on {p.dataset}" for p in published if p.protocol in ran)
+        raise HarnessError(
+            f"the paper prints no number for the methods on record of {', '.join(names)}; "
+            f"it has numbers of {', '.join(printed) or 'none of these protocols'}"
+        )
+    return tables
+
+
+def wilson(share: float, n: int) -> tuple[float, float]:
+    """The 95 % interval of a share of n independent images (Wilson 1927)."""
+    centre = (share + Z * Z / (2 * n)) / (1 + Z * Z / n)
+    reach = Z / (1 + Z * Z / n) * math.sqrt(share * (1 - share) / n + Z * Z / (4 * n * n))
+    return max(centre - reach, 0.0), min(centre + reach, 1.0)
+
+
+def estimate(records: Sequence[Record], score: str) -> Estimate | None:
+    """Mean and 95 % interval over the seeds of one cell; None where the leaderboard has no number either."""
+    seeds = [metrics for record in records if (metrics := _metrics(record, score))]
+    if not seeds or any(record.status != "ok" for record in records):
+        return None
+    classes = {(r.dataset, name) for r in records for name in (*(n for one in r.clusters for n in one), *r.anomaly)}
+    mean = over_seeds([one.auroc for one in seeds]).mean
+    return Estimate(mean, *pooled_interval(seeds), seeds=len(seeds), classes=frozenset(classes))
+
+
+def _metrics(record: Record, score: str) -> Metrics | None:
+    if score != KNN:
+        return record.scores.get(score)
+    share = shown_value(record, score)
+    if share is None:
+        return None
+    low, high = wilson(share, record.n_normal)
+    # Seeds pool for an accuracy as they do for an AUROC; the other metrics have no meaning here.
+    return Metrics.model_construct(auroc=share, auroc_low=low, auroc_high=high)
+
+
+def _ours(
+    found: dict[tuple, list[Record]], printed: Published, variant: Variant, score: str, seeds: list[int]
+) -> tuple[Estimate | None, str]:
+    here = found.get((printed.dataset, printed.case, printed.anomaly_set, variant), [])
+    return estimate(here, score), table_cell([here], score, seeds).text
+
+
+def _scores(printed: Published, variant: Variant, records: list[Record]) -> list[str]:
+    """Our scores that a printed number is for: the one that it names, or all."""
+    if printed.score != "-":
+        return [printed.score]
+    return list(dict.fromkeys(s for r in records if Variant.of(r) == variant for s in r.scores)) or ["-"]
+
+
+def _averaged(average: Published, published: Iterable[Published]) -> list[Published]:
+    """The printed numbers that a printed average is of."""
+    same = ("table", "anomaly_set", "method", "score")
+    return [p for p in published if p.case != AVERAGE and all(getattr(p, k) == getattr(average, k) for k in same)]
+
+
+def _mean(parts: Sequence[Estimate]) -> Estimate | None:
+    """The mean over cases, with the widest interval that the images which they share allow.
+
+    Cases that share a class of test images may err together, to an extent that is not known: their half-widths add
+    up, which is an upper bound. Groups of cases without a common class are independent: theirs add in squares.
+    """
+    if not parts:
+        return None
+    groups: list[tuple[set, float, float]] = []
+    for part in parts:
+        classes, below, above = set(part.classes), part.value - part.low, part.high - part.value
+        for group in [group for group in groups if group[0] & classes]:
+            groups.remove(group)
+            classes, below, above = classes | group[0], below + group[1], above + group[2]
+        groups.append((classes, below, above))
+    n, value = len(parts), math.fsum(part.value for part in parts) / len(parts)
+    below, above = (math.hypot(*(group[side] for group in groups)) / n for side in (1, 2))
+    everything = frozenset().union(*(part.classes for part in parts))
+    seeds = min(part.seeds for part in parts)
+    return Estimate(value, max(value - below, 0.0), min(value + above, 1.0), seeds, everything)
+
+
+# The table
+
+COLUMNS = (
+    *(("", "data set"), ("", "case"), ("", "anomalies"), ("", "method"), ("", "score"), ("", "ours")),
+    *(("95 % interval", "low"), ("95 % interval", "high"), ("", "seeds")),
+    *(("", "paper"), ("", "difference"), ("", "verdict"), ("", "note")),
+)
+
+
+def _table(boards: list[Leaderboard], published: Sequence[Published]) -> Table | None:
+    records = [record for board in boards for record in board.records]
+    rows = compare_rows(records, published)
+    if not rows:
+        return None
+    marks: dict[str, str] = {}
+    lines = [_line(row, marks) for row in rows]
+    # One data set is in the title; one anomaly set, or no note, says nothing.
+    says = {"data set": len({row.printed.dataset for row in rows}) > 1, "note": bool(marks)}
+    says["anomalies"] = len({row.printed.anomaly_set for row in rows}) > 1
+    keep = [place for place, (_, name) in enumerate(COLUMNS) if says.get(name, True)]
+    tables = ", ".join(dict.fromkeys(row.printed.table for row in rows))
+    data = ", ".join(dict.fromkeys(row.printed.dataset for row in rows if "+" not in row.printed.dataset))
+    return Table(
+        title=f"{tables}, {data}: ours and the paper's",
+        head=[[COLUMNS[place][row] for place in keep] for row in (0, 1)],
+        rows=[[line[place] for place in keep] for line in lines],
+        notes=[*_reading(rows, records), *(f"{mark} {text}" for text, mark in marks.items()), *_context(boards)],
+    )
+
+
+def _line(row: Compared, marks: dict[str, str]) -> list[Cell]:
+    printed, ours = row.printed, row.ours
+    mark = marks.setdefault(printed.note, f"[{len(marks) + 1}]") if printed.note else ""
+    return [
+        *map(Cell, (printed.dataset, printed.case, printed.anomaly_set, str(row.variant), row.score)),
+        Cell(row.text, ours.value if ours else None),
+        _number(ours and ours.low),
+        _number(ours and ours.high),
+        Cell(str(ours.seeds) if ours else ""),
+        Cell("–" if printed.value is None else printed.printed_as, printed.value),
+        _number(row.difference, "+.3f"),
+        Cell(row.verdict, bold=row.verdict == MORE),
+        Cell(mark),
+    ]
+
+
+def _number(value: float | None, form: str = ".3f") -> Cell:
+    return Cell("") if value is None else Cell(format(value, form), value)
+
+
+def _reading(rows: list[Compared], records: list[Record]) -> list[str]:
+    """How to read the table."""
+    judged = [row for row in rows if row.verdict]
+    more = sum(row.verdict == MORE for row in judged)
+    notes = [
+        f"{more} of {len(judged)} numbers differ by more than noise; up to 1 in 20 would by chance.",
+        "Difference: ours minus the paper's. More than noise: all that rounds to the printed number lies outside our "
+        "95 % interval, which speaks of the choice of test images and, with more than one seed, of the seeds. How much "
+        "the paper's own number would vary from run to run is not known, and not in the verdict.",
+    ]
+    if any(row.ours and row.ours.seeds == 1 for row in rows):
+        notes.append("With one seed the interval does not speak of other seeds: run more before you make much of it.")
+    if any(row.printed.case == AVERAGE for row in rows):
+        notes.append(
+            "Average: over the cases that the paper averages over. Half-widths of cases that share test images add up, "
+            "the most that is possible; those of other cases add in squares."
+        )
+    if any(row.score == KNN for row in rows):
+        notes.append(f"{KNN}: no AUROC; its interval for the choice of test images is Wilson's.")
+    covered = {(row.variant, row.score) for row in rows}
+    extra = dict.fromkeys(f"{v} {s}" for r in records for s in r.scores if (v := Variant.of(r), s) not in covered)
+    if extra:
+        notes.append(f"On record, but not in the paper's table: {', '.join(extra)}.")
+    return notes
+
+
+def _context(boards: list[Leaderboard]) -> list[str]:
+    """What the leaderboards say of how our numbers were made."""
+    notes = [
+        f"{r.dataset.capitalize()} stands in for {r.declared_as}: other data than the paper's."
+        for r in (board.records[0] for board in boards)
+        if r.declared_as
+    ]
+    return list(dict.fromkeys([*notes, *(note for board in boards for note in board.table.notes)]))

@@ -1,0 +1,264 @@
+"""Records -> figures: the paper's line charts, ROC curves and score histograms, as SVG and PNG.
+
+A figure is a pure function of the records, like a table: drawn twice, it has the same bytes.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.compare import Estimate, estimate
+from harness.leaderboard import Variant, declared_as
+from harness.look import GREY, WIDTH, Look, looks, save, style
+from harness.protocol import Case, Protocol
+from harness.published import Published
+from harness.records import Record, slug
+from harness.roc import roc_and_histogram
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+
+    from harness.roc import Scores
+
+NUMBERED = re.compile(r"(?:(?P<study>.+) )?(?P<number>\d+)(?P<partitions>, .+)?")
+"""A row that is a point of a study: "5", "car 4", "car 4, random partitions"."""
+
+
+@dataclass
+class Panel:
+    """The cases that share a pair of axes."""
+
+    study: str
+    anomaly_set: str
+    places: dict[str, float] = field(default_factory=dict)
+    """Where each case stands, from left to right."""
+    ticks: list[str] = field(default_factory=list)
+    """What is written there."""
+    partitions: dict[str, float] = field(default_factory=dict)
+    """Where the random partitions stand, which the table averages in a row of their own."""
+
+
+@dataclass
+class Line:
+    """One score of one method in one panel: where each number stands, and the number."""
+
+    look: Look
+    ours: list[tuple[float, Estimate]]
+    paper: list[tuple[float, float]]
+    partitions: list[tuple[float, Estimate]]
+
+
+def lines(
+    records: Sequence[Record], protocol: Protocol, x_label: str, published: Sequence[Published] = ()
+) -> Figure | None:
+    """AUROC against the case, a line for each score of each method: the paper's Figures 4, 6 and 7.
+
+    There is a panel for each normal set ("car 2", "car 4" belong to "car") and each anomaly set. Bars are the 95 %
+    intervals of `harness.compare.estimate`, hollow markers the paper's numbers, crosses single random partitions.
+
+    Args:
+        records: of one leaderboard.
+        x_label: what the cases are, such as "number of clusters".
+        published: numbers to show beside ours.
+
+    Returns:
+        None if there is no number to draw.
+    """
+    columns = looks(records, protocol)
+    if not columns:
+        return None
+    panels = _panels(protocol.cases(declared_as(records[0])))
+    of = (protocol.name, declared_as(records[0]))
+    published = [p for p in published if (p.protocol, p.dataset) == of and p.value is not None]
+    drawn = [_lines(panel, columns, records, published) for panel in panels]
+    every = [line for found in drawn for line in found]
+    with style():
+        figure, grid = _axes(panels, records[0].dataset, x_label)
+        for axes, found in zip(grid, drawn, strict=True):
+            for line in found:
+                _draw(axes, line)
+        _limit(grid, every)
+        handles = _legend(every)
+        width = 0.75 + 0.06 * max(len(handle.get_label()) for handle in handles)
+        if len(panels) == 1:
+            figure.set_figwidth(figure.get_figwidth() + width)
+            figure.legend(handles=handles, loc="outside right upper")
+        else:
+            columns = min(int(figure.get_figwidth() / width), len(handles))
+            figure.legend(handles=handles, loc="outside upper center", ncols=max(columns, 1))
+        return figure
+
+
+def draw(
+    name: str,
+    records: Sequence[Record],
+    protocol: Protocol,
+    scores: Scores,
+    out: Path,
+    x_label: str = "",
+    published: Sequence[Published] = (),
+) -> list[Path]:
+    """Every figure of a leaderboard, as `out`/`name`-…; the files written.
+
+    Args:
+        name: of the leaderboard.
+        records: of the leaderboard.
+        scores: of a record, by image: `Store.scores`.
+        x_label: what the cases are; without one there is no line chart.
+        published: numbers to show beside ours.
+
+    Raises:
+        HarnessError: scores can't be read, or files can't be written.
+    """
+    cases = [case for case in protocol.cases(declared_as(records[0])) if case.row == case.name]
+    written = []
+    if x_label and (figure := lines(records, protocol, x_label, published)):
+        written += save(figure, out / f"{name}-lines")
+    for case in cases:
+        for anomaly_set in case.anomalies:
+            here = [r for r in records if (r.case, r.anomaly_set) == (case.name, anomaly_set)]
+            if figure := roc_and_histogram(here, protocol, scores):
+                tail = [case.name] + [anomaly_set] * (len(case.anomalies) > 1)
+                written += save(figure, out / "-".join([name, "roc", *map(slug, tail)]))
+    return written
+
+
+# What is drawn
+
+
+def _panels(cases: Sequence[Case]) -> list[Panel]:
+    matches = {case.name: NUMBERED.fullmatch(case.row) for case in cases}
+    numeric = all(matches.values())
+    panels: dict[tuple[str, str], Panel] = {}
+    for case in cases:
+        match = matches[case.name] if numeric else None
+        study = (match["study"] or "") if match else ""
+        for anomaly_set in case.anomalies:
+            panel = panels.setdefault((study, anomaly_set), Panel(study, anomaly_set))
+            place = int(match["number"]) if match else len(panel.places)
+            if match and match["partitions"]:
+                panel.partitions[case.name] = place
+            else:
+                panel.places[case.name] = place
+                panel.ticks.append(str(place) if match else case.name)
+    for panel in panels.values():
+        # Numbers of clusters such as 4, 8, 17, 44 double rather than add up.
+        if len({b - a for a, b in pairwise(panel.places.values())}) > 1:
+            panel.places = {case: math.log2(place) for case, place in panel.places.items()}
+            panel.partitions = {case: math.log2(place) for case, place in panel.partitions.items()}
+    return list(panels.values())
+
+
+def _lines(
+    panel: Panel,
+    columns: Mapping[tuple[Variant, str], Look],
+    records: Sequence[Record],
+    published: Sequence[Published],
+) -> list[Line]:
+    gap = min((b - a for a, b in pairwise(panel.places.values())), default=1)
+    found = []
+    for turn, ((variant, score), look) in enumerate(columns.items()):
+        # Side by side, so that no interval hides another.
+        shift = 0.4 * gap * ((turn + 0.5) / len(columns) - 0.5)
+        mine: dict[str, list[Record]] = {}
+        for record in records:
+            if record.anomaly_set == panel.anomaly_set and Variant.of(record) == variant:
+                mine.setdefault(record.case, []).append(record)
+        ours, partitions = (
+            [(x + shift, one) for case, x in places.items() if (one := estimate(mine.get(case, []), score))]
+            for places in (panel.places, panel.partitions)
+        )
+        paper = [
+            (panel.places[p.case] + shift, p.value)
+            for p in published
+            if (p.anomaly_set, Variant(p.method), p.score) == (panel.anomaly_set, variant, score)
+            if p.case in panel.places
+        ]
+        found.append(Line(look, ours, paper, partitions))
+    return found
+
+
+# Drawing
+
+
+def _axes(panels: Sequence[Panel], dataset: str, x_label: str) -> tuple[Figure, list[Axes]]:
+    from matplotlib.figure import Figure
+
+    studies, sets = {panel.study for panel in panels}, {panel.anomaly_set for panel in panels}
+    widest = max((panel.ticks for panel in panels), key=len)
+    slanted = max(map(len, widest)) * len(widest) > 40
+    width = max((0.36 if widest[0].isdigit() else 0.45) * len(widest) + 0.5, 2.3)
+    columns = min(len(panels), max(int(WIDTH // width), 1))
+    rows = math.ceil(len(panels) / columns)
+    size = (max(width * columns, 3.6), (2.7 if slanted else 2.3) * rows + 0.5)
+    figure = Figure(figsize=size, layout="constrained")
+    grid = [*figure.subplots(rows, columns, sharey=True, squeeze=False).flat]
+    for unused in grid[len(panels) :]:
+        unused.remove()
+    for place, (axes, panel) in enumerate(zip(grid, panels, strict=False)):
+        axes.set_title(
+            ", ".join([dataset, *[panel.study] * (len(studies) > 1), *[panel.anomaly_set] * (len(sets) > 1)])
+        )
+        slant = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if slanted else {}
+        axes.set_xticks([*panel.places.values()], panel.ticks, **slant)
+        axes.set_xlabel(x_label)
+        axes.grid(visible=False, axis="x")
+        if place % columns == 0:
+            axes.set_ylabel("AUROC")
+    return figure, grid[: len(panels)]
+
+
+def _draw(axes: Axes, line: Line) -> None:
+    look = line.look
+    if line.ours:
+        x, ours = zip(*line.ours, strict=True)
+        y = [one.value for one in ours]
+        reach = [[one.value - one.low for one in ours], [one.high - one.value for one in ours]]
+        axes.errorbar(x, y, reach, elinewidth=0.8, **look.line)
+    alone = {"linestyle": "none", "markerfacecolor": "none", "color": look.color}
+    if line.paper:
+        axes.plot(*zip(*line.paper, strict=True), marker=look.marker, label=f"{look.label}, paper", **alone)
+    if line.partitions:
+        x, ours = zip(*line.partitions, strict=True)
+        y = [one.value for one in ours]
+        axes.plot(x, y, marker="x", markersize=3, label=f"{look.label}, partitions", **alone)
+
+
+def _legend(drawn: Sequence[Line]) -> list[Line2D]:
+    """The lines, and in grey what else there is to see."""
+    from matplotlib.lines import Line2D
+
+    alone = {"linestyle": "none", "markerfacecolor": "none", "color": GREY}
+    handles = [Line2D([], [], **look.line) for look in dict.fromkeys(line.look for line in drawn)]
+    handles.append(Line2D([], [], marker="|", markersize=9, label="95 % interval", **alone))
+    if any(line.paper for line in drawn):
+        handles.append(Line2D([], [], marker="o", label="the paper's number", **alone))
+    if any(line.partitions for line in drawn):
+        handles.append(Line2D([], [], marker="x", markersize=3, label="a random partition", **alone))
+    return handles
+
+
+def _limit(grid: Sequence[Axes], drawn: Sequence[Line]) -> None:
+    """Axes around everything that is drawn, and the line of chance where they reach it."""
+    ends = [end for line in drawn for _, one in (*line.ours, *line.partitions) for end in (one.low, one.high)]
+    ends += [y for line in drawn for _, y in line.paper]
+    low, high = math.floor(min(ends) * 20 - 0.2) / 20, math.ceil(max(ends) * 20 + 0.2) / 20
+    # Chance is a line of its own and not the axis, and a marker at 0 or 1 is whole.
+    low, high = max(0.475 if low == 0.5 else low, -0.02), min(0.525 if high == 0.5 else high, 1.02)
+    grid[0].set_ylim(low, high)
+    if not low < 0.5 < high:
+        return
+    for axes in grid:
+        axes.axhline(0.5, color=GREY, linewidth=0.8, linestyle=(0, (1, 2)), zorder=1)
+    axes.annotate(
+        "chance", (1, 0.5), (2, 0), axes.get_yaxis_transform(), "offset points",
+        va="center", color=GREY, fontsize=7, annotation_clip=False,
+    )  # fmt: skip

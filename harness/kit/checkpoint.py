@@ -1,0 +1,70 @@
+"""Half a training on disk: weights, optimiser and random state, so that it goes on as if nothing had happened."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+
+def save(path: Path, module: nn.Module, optimizer: torch.optim.Optimizer, progress: dict[str, Any]) -> None:
+    """Write a checkpoint beside its place, and move it there in one step.
+
+    Args:
+        progress: plain data, such as the number of epochs done, that `load` gives back.
+    """
+    tensors = {f"module.{name}": tensor for name, tensor in module.state_dict().items()}
+    for number, state in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{number}.{k}": v for k, v in state.items() if isinstance(v, Tensor)}
+    kind, keys, *rest = np.random.get_state()
+    tensors["random.numpy"] = torch.from_numpy(keys.astype(np.int64))
+    tensors["random.torch"] = torch.get_rng_state()
+    for number in range(torch.cuda.device_count()):
+        tensors[f"random.cuda.{number}"] = torch.cuda.get_rng_state(number)
+    plain = {"progress": progress, "python": random.getstate(), "numpy": [kind, *rest]}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(f".{os.getpid()}.part")
+    try:
+        save_file(
+            {name: t.detach().cpu().contiguous() for name, t in tensors.items()}, part, {"plain": json.dumps(plain)}
+        )
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def load(path: Path, module: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any] | None:
+    """Put everything back as it was when `path` was saved, and return its `progress`; None if there is none to read."""
+    try:
+        with safe_open(path, "pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            plain = json.loads(file.metadata()["plain"])
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError):
+        return None
+    module.load_state_dict(_under(tensors, "module."))
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in _under(tensors, "optimizer.").items():
+        number, _, key = name.partition(".")
+        state.setdefault(int(number), {})[key] = tensor
+    optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
+    version, keys, gauss = plain["python"]
+    random.setstate((version, tuple(keys), gauss))
+    kind, *rest = plain["numpy"]
+    np.random.set_state((kind, tensors["random.numpy"].numpy().astype(np.uint32), *rest))
+    torch.set_rng_state(tensors["random.torch"])
+    for number, cuda in _under(tensors, "random.cuda.").items():
+        if int(number) < torch.cuda.device_count():
+            torch.cuda.set_rng_state(cuda, int(number))
+    return plain["progress"]
+
+
+def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

@@ -1,0 +1,126 @@
+"""How figures look: one style, a colour for each method, and files that are the same whenever they are drawn."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.errors import HarnessError
+from harness.leaderboard import Variant, table_columns
+from harness.protocol import Protocol, protocol_files, read_protocol
+from harness.records import Record
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# Matplotlib takes long to import: see inside the functions.
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+"""Of Okabe & Ito (2008): told apart under every common colour blindness. Yellow is left out, being lost on white."""
+DASHES = ("-", (0, (4, 1.5)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)))
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+GREY = "#666666"
+WIDTH = 7.2
+"""Inches: a page of two columns."""
+STYLE = {
+    "axes.axisbelow": True,
+    "axes.edgecolor": GREY,
+    "axes.grid": True,
+    "axes.linewidth": 0.6,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlesize": 9,
+    "font.size": 8,
+    "grid.color": "#e0e0e0",
+    "grid.linewidth": 0.5,
+    "legend.fontsize": 8,
+    "legend.frameon": False,
+    "legend.handlelength": 2.8,
+    "lines.linewidth": 1.3,
+    "lines.markersize": 4.5,
+    "savefig.dpi": 200,
+    "svg.hashsalt": "harness",
+    "xtick.color": GREY,
+    "xtick.labelcolor": "black",
+    "ytick.color": GREY,
+    "ytick.labelcolor": "black",
+}
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a column of the table is drawn: the colour tells the method, dashes and marker the score.
+
+    Where there is but one method, the colours tell its scores.
+    """
+
+    label: str
+    color: str
+    linestyle: Any
+    marker: str
+
+    @property
+    def line(self) -> dict[str, Any]:
+        """For matplotlib."""
+        return dataclasses.asdict(self)
+
+
+def looks(records: Sequence[Record], protocol: Protocol) -> dict[tuple[Variant, str], Look]:
+    """For every method and score with an AUROC, in the order of the table."""
+    scored = {(Variant.of(record), score): record.method for record in records for score in record.scores}
+    columns = [column for column in table_columns(list(records), protocol) if column[:2] in scored]
+    places = _places(record.method for record in records)
+    found: dict[tuple[Variant, str], Look] = {}
+    turns: dict[str, int] = {}
+    for variant, score, head in columns:
+        turn = turns[variant.method] = turns.get(variant.method, -1) + 1
+        place, alone = places[variant.method], len(set(scored.values())) == 1
+        again = place // len(COLOURS)  # once the colours are used up, they come back with other dashes and markers
+        found[variant, score] = Look(
+            label=f"{head} {score}",
+            color=COLOURS[(place + turn * alone) % len(COLOURS)],
+            linestyle=DASHES[(turn + 2 * again) % len(DASHES)],
+            marker=MARKERS[(place + 3 * turn + again) % len(MARKERS)],
+        )
+    return found
+
+
+def _places(methods: Iterable[str]) -> dict[str, int]:
+    """The turn of each method: those of the bundled tables have the same in every figure, and so the same colour."""
+    return {method: place for place, method in enumerate(dict.fromkeys([*_bundled(), *sorted(methods)]))}
+
+
+@cache
+def _bundled() -> tuple[str, ...]:
+    return tuple(column.method for name in protocol_files() for column in read_protocol(name).table.columns)
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """Matplotlib's defaults and ours, whatever the user's own settings are."""
+    from matplotlib.style import context
+
+    with context(["default", STYLE]):
+        yield
+
+
+def save(figure: Figure, path: Path) -> list[Path]:
+    """Write a figure as `path`.svg and `path`.png, without the date; the files written.
+
+    Raises:
+        HarnessError: they can't be written.
+    """
+    svg, png = (path.with_name(f"{path.name}.{ending}") for ending in ("svg", "png"))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with style():
+            figure.savefig(svg, metadata={"Date": None, "Creator": None})
+            figure.savefig(png, metadata={"Software": None})
+    except OSError as error:
+        raise HarnessError(f"{path.parent}: can't write there: {error}") from None
+    return [svg, png]

@@ -1,0 +1,125 @@
+"""ROC curves and score histograms of one case."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from harness.leaderboard import Variant
+from harness.look import GREY, WIDTH, looks, style
+from harness.metrics import over_seeds
+from harness.protocol import Protocol
+from harness.records import Record
+
+if TYPE_CHECKING:
+    import numpy as np
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    Scores = Callable[[Record], Mapping[str, np.ndarray]]
+
+NORMAL, ANOMALY = "#56B4E9", "#D55E00"
+
+
+def roc_and_histogram(records: Sequence[Record], protocol: Protocol, scores: Scores) -> Figure | None:
+    """The ROC curve of every score on one case and anomaly set, and how each score spreads over either class.
+
+    A curve is the mean over seeds of the true positive rate at each false positive rate, so that the area under it is
+    the mean AUROC of the tables. Histograms show the lowest seed alone, since the scores of two fits need not have a
+    common scale; what lies outside the central 99 % of both classes is gathered in the outermost bins.
+
+    Args:
+        records: of one leaderboard, case and anomaly set.
+        scores: of a record, by image: `Store.scores`.
+
+    Returns:
+        None if nothing was scored.
+    """
+    records = sorted((record for record in records if record.status == "ok"), key=lambda record: record.seed)
+    drawn = looks(records, protocol)
+    if not drawn:
+        return None
+    first, columns = records[0], 2 if len(drawn) <= 8 else 3
+    rows = math.ceil(len(drawn) / columns)
+    with style():
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(WIDTH, max(1.3 * rows + 1.1, 3.7 + 0.16 * len(drawn))), layout="constrained")
+        left, right = figure.subfigures(1, 2, width_ratios=(5, 7))
+        roc, small = left.subplots(), [*right.subplots(rows, columns, squeeze=False).flat]
+        for axes, ((variant, score), look) in zip(small, drawn.items(), strict=False):
+            mine = [record for record in records if Variant.of(record) == variant and score in record.scores]
+            pairs = [_pair(scores(record), score) for record in mine]
+            mean = over_seeds([record.scores[score].auroc for record in mine]).mean
+            roc.plot(*mean_roc(pairs), color=look.color, linestyle=look.linestyle, label=f"{look.label}: {mean:.3f}")
+            _draw_histogram(axes, *pairs[0])
+            axes.set_title(look.label, fontsize=8)
+        for unused in small[len(drawn) :]:
+            unused.remove()
+        _finish_roc(roc)
+        roc.legend(loc="upper left", bbox_to_anchor=(0, -0.17), title="area under the curve", alignment="left")
+        right.legend(*small[0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
+        one_of = f", seed {first.seed}" if len({record.seed for record in records}) > 1 else ""
+        case = first.case if first.anomaly_set == "anomaly" else f"{first.case}, {first.anomaly_set}"
+        figure.suptitle(f"{first.protocol}, {first.dataset}: case {case}", fontsize=9)
+        right.supxlabel(f"anomaly score{one_of}", fontsize=8)
+        right.supylabel("share of images (square-root scale)", fontsize=8)
+        return figure
+
+
+def mean_roc(seeds: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+    """False and true positive rates of the mean ROC curve over seeds that scored the same images.
+
+    The curves are averaged at either end of their jumps, so that the area under the mean is the mean of the areas.
+
+    Args:
+        seeds: for each, (N,) scores of the normal images and (M,) of the anomalies.
+    """
+    import numpy as np
+    from sklearn.metrics import roc_curve
+
+    n = len(seeds[0][0])
+    rates = np.arange(n + 1) / n
+    lower, upper = np.zeros(n + 1), np.zeros(n + 1)
+    for normal, anomaly in seeds:
+        truth = np.repeat([0, 1], [len(normal), len(anomaly)])
+        false, true, _ = roc_curve(truth, np.concatenate([normal, anomaly]), drop_intermediate=False)
+        # Where the curve jumps, interp gives the upper end; the first point of the jump is the lower one.
+        high, first = np.interp(rates, false, true), np.searchsorted(false, rates)
+        upper += high / len(seeds)
+        lower += np.where(false[first] == rates, true[first], high) / len(seeds)
+    return np.repeat(rates, 2), np.stack([lower, upper], 1).ravel()
+
+
+def _pair(scores: Mapping[str, np.ndarray], score: str) -> tuple[np.ndarray, np.ndarray]:
+    return scores[f"normal.{score}"], scores[f"anomaly.{score}"]
+
+
+def _finish_roc(axes: Axes) -> None:
+    axes.axline((0, 0), slope=1, color=GREY, linewidth=0.8, linestyle=(0, (1, 2)))
+    axes.text(0.52, 0.48, "chance", color=GREY, fontsize=7, rotation=45, rotation_mode="anchor", va="top")
+    axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal", anchor="N")
+    axes.set(xlabel="false positive rate (normal images)", ylabel="true positive rate (anomalies)")
+
+
+def _draw_histogram(axes: Axes, normal: np.ndarray, anomaly: np.ndarray) -> None:
+    import numpy as np
+    from matplotlib.ticker import MaxNLocator
+
+    ends = [np.quantile(values, q) for values in (normal, anomaly) for q in (0.005, 0.995)]
+    bins = int(np.clip(min(len(normal), len(anomaly)) ** 0.5, 10, 40))
+    edges = np.linspace(min(ends), max(ends) if max(ends) > min(ends) else min(ends) + 1, bins + 1)
+    for name, values, look in (
+        ("normal", normal, {"histtype": "stepfilled", "facecolor": NORMAL, "alpha": 0.6}),
+        ("anomaly", anomaly, {"histtype": "step", "edgecolor": ANOMALY, "linewidth": 1.2}),
+    ):
+        inside = np.clip(values, edges[0], edges[-1])
+        axes.hist(inside, edges, weights=np.full(len(values), 1 / len(values)), label=f"{name} ({len(values)})", **look)
+    # A score can have most images in one bin; the root keeps the rest in sight.
+    axes.set_yscale("function", functions=(np.sqrt, np.square))
+    axes.set_ylim(bottom=0)
+    axes.xaxis.set_major_locator(MaxNLocator(3))
+    axes.yaxis.set_major_locator(MaxNLocator(3))
+    axes.tick_params(labelsize=7)
+    axes.xaxis.get_offset_text().set_fontsize(7)

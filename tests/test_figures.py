@@ -1,0 +1,305 @@
+"""What is drawn is what is on record; a figure is legible, and has the same bytes whenever it is drawn."""
+
+from __future__ import annotations
+
+import math
+import random
+
+import matplotlib
+import numpy as np
+import pytest
+from made_up import metrics, record
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_hex
+from sklearn.metrics import auc, roc_auc_score
+
+from harness.figures import draw, lines
+from harness.look import COLOURS, looks, save
+from harness.metrics import measure, pooled_interval
+from harness.protocol import read_protocol
+from harness.published import read_published
+from harness.roc import mean_roc, roc_and_histogram
+
+
+def records_of(protocol, dataset, methods, seeds=(0, 1)):
+    """Made-up records of every case, by (case, anomaly set, method, score, seed)."""
+    number = random.Random(0)
+    made = []
+    for case in read_protocol(protocol).cases(dataset):
+        for anomaly_set in case.anomalies:
+            for method, scores in methods.items():
+                for seed in seeds:
+                    found = {score: metrics(number.uniform(0.55, 0.98), 0.02) for score in scores}
+                    applies = method != "subcluster" or len(case.clusters) > 1
+                    more = {"anomaly_set": anomaly_set, "seed": seed}
+                    made.append(record(protocol, dataset, case.name, method, found if applies else None, **more))
+    return made
+
+
+TWO = {"subcluster": ("MAX", "ODIN")}
+ALL = TWO | {"rotnet": ("MAX", "ODIN"), "ssl": ("KL",)}
+
+
+def panels(figure):
+    return {axes.get_title(): axes for axes in figure.axes}
+
+
+def points(axes, label):
+    """The points of a plain line."""
+    (line,) = [one for one in axes.lines if one.get_label() == label]
+    return line
+
+
+def bars(axes, label):
+    """A line with error bars, and their lower and upper ends."""
+    (bar,) = [one for one in axes.containers if one.get_label() == label]
+    return bar.lines[0], [sorted(segment[:, 1]) for segment in bar.lines[2][0].get_segments()]
+
+
+def ticks(axis):
+    """The labels that are in view."""
+    low, high = sorted(axis.get_view_interval())
+    return [tick.label1 for tick in axis.get_major_ticks() if low <= tick.get_loc() <= high]
+
+
+def assert_legible(figure):
+    """Every text is inside the figure, no two overlap, and no legend lies over axes."""
+    FigureCanvasAgg(figure).draw()
+    texts, legends = [], [*figure.legends, *(legend for part in figure.subfigs for legend in part.legends)]
+    for axes in figure.axes:
+        texts += [axes.title, axes.xaxis.label, axes.yaxis.label, *axes.texts, *ticks(axes.xaxis), *ticks(axes.yaxis)]
+        legends += [axes.get_legend()] if axes.get_legend() else []
+    for part in (figure, *figure.subfigs):
+        texts += [text for text in (part._suptitle, part._supxlabel, part._supylabel) if text]
+    texts += [text for legend in legends for text in (*legend.get_texts(), legend.get_title())]
+    found = [(text, text.get_window_extent()) for text in texts if text.get_visible() and text.get_text()]
+    for text, box in found:
+        assert box.x0 > -1, text
+        assert box.y0 > -1, text
+        assert box.x1 < figure.bbox.width + 1, text
+        assert box.y1 < figure.bbox.height + 1, text
+    for legend in legends:
+        assert not any(legend.get_window_extent().overlaps(axes.get_window_extent()) for axes in figure.axes)
+    # The box of a slanted text is larger than the text.
+    upright = [(text, box) for text, box in found if text.get_rotation() in (0, 90)]
+    for place, (text, box) in enumerate(upright):
+        for other, its in upright[place + 1 :]:
+            common = min(box.x1, its.x1) - max(box.x0, its.x0), min(box.y1, its.y1) - max(box.y0, its.y0)
+            assert min(common) < 1, (text, other)
+
+
+def test_lines_show_the_mean_over_seeds_with_its_interval():
+    records = records_of("test2", "mnist", ALL)
+    axes = panels(lines(records, read_protocol("test2"), "number of normal classes"))["mnist"]
+    for method, scores, head in (("rotnet", ("MAX", "ODIN"), "RotNet"), ("subcluster", ("MAX",), "Proposed")):
+        for score in scores:
+            cells = [[r for r in records if (r.method, r.case, r.status) == (method, k, "ok")] for k in "12345"]
+            cells = [[r.scores[score] for r in cell] for cell in cells if cell]
+            line, ends = bars(axes, f"{head} {score}")
+            assert line.get_ydata() == pytest.approx([np.mean([one.auroc for one in cell]) for cell in cells])
+            assert np.ravel(ends) == pytest.approx(np.ravel([pooled_interval(cell) for cell in cells]))
+    assert len(bars(axes, "Proposed MAX")[1]) == 4, "nothing is drawn where a method does not apply"
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("number of normal classes", "AUROC")
+
+
+def test_hollow_markers_are_the_papers_numbers():
+    records = records_of("test2", "mnist", ALL)
+    protocol, published = read_protocol("test2"), read_published()
+    axes = panels(lines(records, protocol, "k", published))["mnist"]
+    line, (ours, _) = points(axes, "Proposed ODIN, paper"), bars(axes, "Proposed ODIN")
+    assert list(line.get_ydata()) == [0.97, 0.94, 0.94, 0.93]
+    assert line.get_markerfacecolor() == "none"
+    assert (line.get_color(), line.get_marker()) == (ours.get_color(), ours.get_marker())
+    assert list(line.get_xdata()) == list(ours.get_xdata()), "where our own stands"
+    axes = panels(lines(records, protocol, "k"))["mnist"]
+    assert not [one for one in axes.lines if "paper" in str(one.get_label())]
+
+
+def test_clusters_have_a_panel_for_each_normal_set_and_a_cross_for_each_random_partition():
+    records = records_of("clusters", "imagenet", TWO)
+    figure = lines(records, read_protocol("clusters"), "number of clusters", read_published())
+    found = panels(figure)
+    assert list(found) == ["imagenet, car", "imagenet, catdog", "imagenet, placental"]
+    ticks = [[text.get_text() for text in axes.get_xticklabels()] for axes in found.values()]
+    assert ticks == [["2", "4", "6", "8", "10"], ["2", "4", "16"], ["4", "8", "17", "44"]]
+    assert list(found["imagenet, car"].get_xticks()) == [2, 4, 6, 8, 10]
+    assert found["imagenet, placental"].get_xticks() == pytest.approx([2, 3, math.log2(17), math.log2(44)])
+    crosses = points(found["imagenet, car"], "Proposed MAX, partitions")
+    one = [r.scores["MAX"].auroc for r in records if r.case == "car 2 random 0"]
+    assert len(crosses.get_ydata()) == 4 * 5
+    assert np.mean(one) in crosses.get_ydata()
+    assert len(bars(found["imagenet, car"], "Proposed MAX")[1]) == 5
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert labels[:2] == ["Proposed MAX", "Proposed ODIN"]
+    assert set(labels[2:]) == {"95 % interval", "the paper's number", "a random partition"}
+
+
+def test_near_and_far_have_a_panel_each():
+    records = records_of("test4", "imagenet", TWO | {"ssl": ("KL",)})
+    found = panels(lines(records, read_protocol("test4"), "normal set"))
+    assert list(found) == ["imagenet, near", "imagenet, far"]
+    assert [text.get_text() for text in found["imagenet, far"].get_xticklabels()] == [
+        *("spitz", "snake", "car", "boat", "truck")
+    ]
+    far = [r.scores["KL"].auroc for r in records if (r.case, r.anomaly_set, r.method) == ("snake", "far", "ssl")]
+    assert bars(found["imagenet, far"], "SSL KL")[0].get_ydata()[1] == pytest.approx(np.mean(far))
+
+
+@pytest.mark.parametrize(("level", "shown"), [(0.95, False), (0.52, True), (0.49, True), (0.3, False)])
+def test_chance_is_shown_where_it_is_in_view_and_nothing_is_cut_off(level, shown):
+    records = [record("test2", "mnist", k, "ssl", {"KL": metrics(level, 0.01)}) for k in "123"]
+    axes = lines(records, read_protocol("test2"), "k").axes[0]
+    chance = [line for line in axes.lines if list(line.get_ydata()) == [0.5, 0.5]]
+    assert bool(chance) == shown
+    low, high = axes.get_ylim()
+    assert low < level - 0.01
+    assert high > level + 0.01
+    assert (low < 0.5 < high) == shown
+
+
+def test_two_scores_never_look_alike_and_a_method_keeps_its_colour():
+    table = {}
+    many = ALL | {f"own{i}": ("A", "B") for i in range(6)}
+    for protocol, methods in (("test2", ALL), ("test3", TWO | {"ssl": ("KL", "TrueProb")}), ("levels", many)):
+        found = looks(records_of(protocol, "digits", methods, seeds=(0,)), read_protocol(protocol))
+        assert len({(look.color, str(look.linestyle), look.marker) for look in found.values()}) == len(found)
+        table[protocol] = {variant.method: look.color for (variant, _), look in found.items()}
+    assert table["test2"]["ssl"] == table["test3"]["ssl"]
+    assert len(set(table["test2"].values())) == 3
+    alone = looks(records_of("clusters", "digits", TWO, seeds=(0,)), read_protocol("clusters"))
+    assert len({look.color for look in alone.values()}) == 2, "of a single method, colours tell the scores"
+    assert {to_hex(look.color).upper() for look in alone.values()} <= set(COLOURS)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "dataset", "methods", "x_label"),
+    [
+        ("clusters", "imagenet", TWO, "number of clusters"),
+        ("levels", "imagenet", TWO, "class level"),
+        ("test2", "cifar10", ALL, "number of normal classes"),
+        ("test3", "cifar10", TWO | {"ssl": ("KL",)}, "anomaly"),
+        ("test4", "imagenet", TWO | {"ssl": ("KL",)}, "normal set"),
+    ],
+)
+def test_line_charts_are_legible(protocol, dataset, methods, x_label):
+    assert_legible(lines(records_of(protocol, dataset, methods), read_protocol(protocol), x_label, read_published()))
+
+
+def test_nothing_scored_means_no_figure(tmp_path):
+    records = [record("test2", "mnist", "1", "subcluster")]
+    protocol = read_protocol("test2")
+    assert lines(records, protocol, "k") is None
+    assert roc_and_histogram(records, protocol, lambda one: {}) is None
+    assert draw("board", records, protocol, lambda one: {}, tmp_path, "k") == []
+
+
+# ROC curves and histograms
+
+
+def scored(methods, seeds=(0, 1), n=(60, 45)):
+    """Records of a case with their scores by image: whole numbers, so that there are ties, and real ones."""
+    stream = np.random.default_rng(0)
+    scores, made = {}, []
+    for method, names in methods.items():
+        for seed in seeds:
+            here = {}
+            for turn, name in enumerate(names):
+                normal, anomaly = stream.normal(0, 1, n[0]), stream.normal(0.7 + turn, 1.5, n[1])
+                both = [np.round(one) if turn == 0 else one for one in (normal, anomaly)]
+                here[f"normal.{name}"], here[f"anomaly.{name}"] = both
+            found = {name: measure(here[f"normal.{name}"], here[f"anomaly.{name}"]) for name in names}
+            made.append(record("test2", "mnist", "3", method, found, seed=seed))
+            scores[method, seed] = here
+    return made, lambda one: scores[one.method, one.seed]
+
+
+@pytest.mark.parametrize("seeds", [(0,), (0, 1, 2)])
+def test_the_area_under_a_drawn_curve_is_the_mean_auroc(seeds):
+    records, scores = scored(ALL, seeds)
+    axes = roc_and_histogram(records, read_protocol("test2"), scores).axes[0]
+    for method, name, head in (("subcluster", "MAX", "Proposed"), ("rotnet", "ODIN", "RotNet")):
+        mine = [scores(one) for one in records if one.method == method]
+        truth = np.repeat([0, 1], [60, 45])
+        each = [roc_auc_score(truth, np.concatenate([s[f"normal.{name}"], s[f"anomaly.{name}"]])) for s in mine]
+        (line,) = [one for one in axes.lines if str(one.get_label()).startswith(f"{head} {name}: ")]
+        assert auc(*line.get_data()) == pytest.approx(np.mean(each), abs=1e-12)
+        assert line.get_label() == f"{head} {name}: {np.mean(each):.3f}"
+
+
+def test_a_mean_curve_by_hand():
+    # Seed 1 has every anomaly above; seed 2 ties one anomaly with one normal image: a slope from (0, .5) to (.5, 1).
+    x, y = mean_roc([(np.array([0, 1]), np.array([2, 3])), (np.array([0, 1]), np.array([1, 3]))])
+    assert x.tolist() == [0, 0, 0.5, 0.5, 1, 1]
+    assert y.tolist() == [0, 0.75, 1, 1, 1, 1]
+
+
+def test_histograms_hold_every_image_of_the_lowest_seed():
+    records, scores = scored(TWO, seeds=(1, 0), n=(400, 100))
+    figure = roc_and_histogram(records, read_protocol("test2"), scores)
+    axes = panels(figure)["Proposed ODIN"]
+    normal, anomaly = (patch.get_path().vertices for patch in axes.patches)
+    for outline, values in zip(
+        (normal, anomaly), (scores(records[1])[f"{kind}.ODIN"] for kind in ("normal", "anomaly")), strict=True
+    ):
+        edges = np.unique(outline[:, 0])
+        counts, _ = np.histogram(np.clip(values, edges[0], edges[-1]), edges)
+        assert counts.sum() == len(values)
+        assert outline[:, 1].max() == pytest.approx(counts.max() / len(values))
+    labels = [text.get_text() for text in figure.subfigs[1].legends[0].get_texts()]
+    assert labels == ["normal (400)", "anomaly (100)"]
+
+
+@pytest.mark.parametrize("methods", [{"ssl": ("KL",)}, ALL, ALL | {f"own{i}": ("A", "B") for i in range(4)}])
+def test_roc_figures_are_legible(methods):
+    records, scores = scored(methods)
+    assert_legible(roc_and_histogram(records, read_protocol("test2"), scores))
+
+
+def test_scores_that_are_all_the_same_are_drawn():
+    one = record("test2", "mnist", "3", "ssl", {"KL": metrics(0.5)})
+    same = {"normal.KL": np.ones(5), "anomaly.KL": np.ones(4)}
+    assert_legible(roc_and_histogram([one], read_protocol("test2"), lambda _: same))
+
+
+# Files
+
+
+def test_a_figure_has_the_same_bytes_whatever_the_users_settings(tmp_path):
+    records, scores = scored(TWO)
+    protocol, published = read_protocol("test2"), read_published()
+
+    def files(folder):
+        paths = draw("board", records, protocol, scores, tmp_path / folder, "number of normal classes", published)
+        return {path.name: path.read_bytes() for path in paths}
+
+    first = files("a")
+    with matplotlib.rc_context({"axes.labelsize": 20, "lines.markeredgewidth": 3, "svg.hashsalt": "mine"}):
+        before = dict(matplotlib.rcParams)
+        assert files("b") == first
+        assert dict(matplotlib.rcParams) == before, "the user's settings are left as they were"
+    names = ("board-lines", "board-roc-3")
+    assert set(first) == {f"{name}.{ending}" for name in names for ending in ("svg", "png")}
+    assert b"<dc:date>" not in first["board-lines.svg"]
+
+
+def test_there_is_a_figure_for_each_anomaly_set_and_none_for_random_partitions(tmp_path):
+    def scores(one):
+        return {f"{kind}.MAX": np.arange(5.0) for kind in ("normal", "anomaly")}
+
+    more = {"scores": {"MAX": metrics(0.5)}}
+    records = [record("test4", "imagenet", "spitz", "subcluster", anomaly_set=one, **more) for one in ("near", "far")]
+    paths = draw("b", records, read_protocol("test4"), scores, tmp_path)
+    assert [path.name for path in paths if path.suffix == ".svg"] == ["b-roc-spitz-near.svg", "b-roc-spitz-far.svg"]
+    records = [record("clusters", "digits", case, "subcluster", **more) for case in ("digits 2", "digits 2 random 0")]
+    paths = draw("b", records, read_protocol("clusters"), scores, tmp_path)
+    assert [path.name for path in paths] == ["b-roc-digits-2.svg", "b-roc-digits-2.png"]
+
+
+def test_a_folder_that_cannot_be_written_to_is_one_line(tmp_path):
+    from harness import HarnessError
+
+    (tmp_path / "file").write_text("")
+    records, scores = scored(TWO)
+    figure = roc_and_histogram(records, read_protocol("test2"), scores)
+    with pytest.raises(HarnessError, match="can't write there"):
+        save(figure, tmp_path / "file" / "figure")

@@ -1,0 +1,125 @@
+"""The training engine: schedules, and going on after a kill as if nothing had happened."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from harness.errors import Diverged
+from harness.kit.train import augment, learning_rate, train_network
+from harness.method import Run
+from harness.recipe import Recipe
+from harness.run import seeded
+from harness.spec import Params
+
+IMAGES = torch.randint(0, 256, (70, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+LABELS = (IMAGES.float().mean((1, 2, 3)) > 127).long()
+
+
+def recipe(**values):
+    return Recipe(**{"network": "two-conv", "lr": 0.05, "epochs": 6, "batch": 16, "precision": "float32"} | values)
+
+
+def run(**values):
+    return Run("cpu", 0, values.pop("recipe", recipe()), Params(), **values)
+
+
+def net():
+    torch.manual_seed(1)
+    return nn.Sequential(nn.Flatten(), nn.Dropout(0.2), nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 2))
+
+
+def loss_of(module):
+    def loss(batch, index):
+        logits = module(batch)
+        right = (logits.argmax(1) == LABELS[index]).float().mean()
+        return nn.functional.cross_entropy(logits, LABELS[index]), right
+
+    return loss
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("values", [{}, {"optimizer": "adam", "lr": 0.01}, {"momentum": 0}])
+def test_a_killed_training_goes_on_bit_for_bit(tmp_path, values):
+    made = recipe(**values)
+    whole = net()
+    with seeded(5):
+        train_network(whole, IMAGES, loss_of(whole), run(recipe=made))
+
+    def die(epoch, epochs, loss):
+        if epoch == 3:
+            raise Killed
+
+    def attempt(**more):
+        module = net()
+        this = run(recipe=made, checkpoints=tmp_path, checkpoint_seconds=0, **more)
+        with seeded(5):
+            train_network(module, IMAGES, loss_of(module), this)
+        return module, this
+
+    with pytest.raises(Killed):
+        attempt(progress=die)
+    seen = []
+    resumed, this = attempt(progress=lambda epoch, epochs, loss: seen.append(epoch))
+    assert seen == [4, 5, 6]
+    for name, tensor in whole.state_dict().items():
+        assert torch.equal(tensor, resumed.state_dict()[name]), name
+    again, noted = attempt(progress=lambda *_: pytest.fail("a finished training is not trained again"))
+    assert noted.notes == this.notes
+    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), again.parameters(), strict=True))
+
+
+def test_a_damaged_checkpoint_is_not_used(tmp_path):
+    (tmp_path / "1.safetensors").write_bytes(b"half a file")
+    module, seen = net(), []
+    this = run(checkpoints=tmp_path, checkpoint_seconds=0, progress=lambda epoch, *_: seen.append(epoch))
+    train_network(module, IMAGES, loss_of(module), this)
+    assert seen == [1, 2, 3, 4, 5, 6]
+
+
+def test_every_image_is_seen_once_an_epoch():
+    seen = []
+
+    def loss(batch, index):
+        assert batch.shape == (len(index), 1, 8, 8)
+        assert torch.allclose(batch, IMAGES[index].float() / 255)
+        seen.append(index)
+        return module(batch).square().mean(), torch.tensor(0.0)
+
+    module = net()
+    train_network(module, IMAGES, loss, run(recipe=recipe(epochs=2)))
+    assert torch.cat(seen).bincount(minlength=70).tolist() == [2] * 70
+    assert {len(index) for index in seen} == {14}  # five equal parts, rather than four of 16 and a rest of 6
+    assert not module.training
+
+
+def test_a_loss_that_is_not_finite_ends_the_training():
+    module = net()
+    with pytest.raises(Diverged, match="nan after epoch 1"):
+        train_network(module, IMAGES, lambda x, i: (module(x).sum() * math.nan, torch.tensor(0.0)), run())
+
+
+def test_learning_rates_follow_the_schedules():
+    cosine = recipe(epochs=2, lr=0.1, lr_end=0.001)
+    rates = [learning_rate(cosine, step, steps_per_epoch=3) for step in range(6)]
+    expected = [0.001 + 0.0495 * (1 + math.cos(math.pi * t / 5)) for t in range(6)]
+    assert rates == pytest.approx(expected)
+    stairs = recipe(schedule="step", lr=0.1, step_epochs=10, step_factor=0.8, epochs=200)
+    assert learning_rate(stairs, 199 * 4 + 3, steps_per_epoch=4) == pytest.approx(0.1 * 0.8**19)  # METHODS: 1.4e-3
+    assert learning_rate(stairs, 9 * 4 + 3, 4) == 0.1
+    assert learning_rate(stairs, 10 * 4, 4) == pytest.approx(0.08)
+    assert learning_rate(recipe(schedule="constant"), 77, 4) == 0.05
+
+
+def test_augmentation_crops_and_flips_each_image_for_itself():
+    torch.manual_seed(0)
+    same = IMAGES[:1].expand(64, -1, -1, -1)
+    moved = augment(same, recipe(pad=1, flip=True))
+    assert moved.shape == same.shape
+    assert len({tuple(image.flatten().tolist()) for image in moved}) > 10
+    assert torch.equal(augment(same, recipe()), same.float() / 255)
+    assert augment(same, recipe(crop=0.75)).shape[-1] == 6
