@@ -9,6 +9,7 @@ from typing import Any
 _NAMES = {
     "augment": "center_crop color_jitter four_rotations random_crop random_flip random_gray random_resized_crop rotate "
     "translate",
+    "neighbours": "kmeans knn_accuracy knn_anomaly nearest",
     "networks": "network",
     "scores": "kl_from_uniform max_softmax odin odin_logits true_probability",
     "train": "backbone cross_entropy in_batches train_network",

@@ -1,0 +1,136 @@
+"""Exact nearest neighbours and k-means, through FAISS.
+
+Vectors are (N, D), of any float type and on any device; the search runs on the CPU. All results are on the CPU.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from harness.errors import HarnessError
+
+Metric = Literal["cosine", "euclidean"]
+
+SPARE = 8
+"""So many neighbours more are searched than are asked for, since the search tells near ties apart only roughly."""
+
+
+def nearest(gallery: Tensor, queries: Tensor, k: int, metric: Metric) -> tuple[Tensor, Tensor]:
+    """The k nearest gallery vectors of each query.
+
+    FAISS (Douze et al. 2024, "The Faiss library") finds them in float32 by way of inner products, which leaves
+    nothing of the distance of near duplicates; the distances of what it finds are therefore measured again.
+
+    Args:
+        gallery: (N, D).
+        queries: (M, D).
+        metric: `euclidean`, not squared; or `cosine`, 1 minus the cosine of the angle.
+
+    Returns:
+        distances (M, k) float64, ascending, and indices (M, k) int64 into the gallery.
+
+    Raises:
+        HarnessError: k is not in 1 .. N, a vector is not finite, or has no direction for `cosine`.
+    """
+    if not 1 <= k <= len(gallery):
+        raise HarnessError(f"k = {k} nearest neighbours of {len(gallery)} vectors: choose k from 1 to {len(gallery)}")
+    if metric not in ("cosine", "euclidean"):
+        raise HarnessError(f"metric {metric!r}: no such metric; known: cosine, euclidean")
+    gallery, queries = _prepared(gallery, metric), _prepared(queries, metric)
+    candidates = _search(gallery, queries, min(k + SPARE, len(gallery)))
+    distances, order = _distances(gallery, queries, candidates).sort(dim=1, stable=True)
+    distances, indices = distances[:, :k], candidates.gather(1, order[:, :k])
+    # Of unit vectors, |a - b|^2 = 2 - 2 cos: nothing cancels, and the order is that of `euclidean`.
+    return (distances.square() / 2 if metric == "cosine" else distances), indices
+
+
+def knn_anomaly(
+    gallery: Tensor, queries: Tensor, k: int, metric: Metric, aggregate: Literal["mean", "kth"] = "mean"
+) -> Tensor:
+    """Anomaly score: how far the k nearest gallery vectors are. Higher = more anomalous.
+
+    Args:
+        aggregate: `mean` over the k distances, or the distance of the `kth` neighbour alone.
+
+    Returns:
+        (M,) float64.
+    """
+    if aggregate not in ("mean", "kth"):
+        raise HarnessError(f"aggregate {aggregate!r}: no such rule; known: mean, kth")
+    distances, _ = nearest(gallery, queries, k, metric)
+    return distances.mean(1) if aggregate == "mean" else distances[:, -1]
+
+
+def knn_accuracy(
+    gallery: Tensor, gallery_labels: Tensor, queries: Tensor, query_labels: Tensor, k: int, temperature: float = 0.1
+) -> float:
+    """The share of queries whose label wins the vote of the k nearest gallery vectors, each weighing exp(cos / T).
+
+    Wu et al. 2018, "Unsupervised Feature Learning via Non-Parametric Instance Discrimination".
+
+    Args:
+        gallery_labels, query_labels: (N,) and (M,) int64 from 0.
+    """
+    distances, indices = nearest(gallery, queries, k, "cosine")
+    # Relative to the nearest one, so that no temperature overflows.
+    weights = ((distances[:, :1] - distances) / temperature).exp()
+    gallery_labels, query_labels = gallery_labels.cpu(), query_labels.cpu()
+    votes = torch.zeros(len(queries), int(gallery_labels.max()) + 1, dtype=torch.float64)
+    votes.scatter_add_(1, gallery_labels[indices], weights)
+    return (votes.argmax(1) == query_labels).double().mean().item()
+
+
+def kmeans(vectors: Tensor, k: int, seed: int) -> tuple[Tensor, Tensor]:
+    """k-means clustering in Euclidean space: the best of five random starts, the same for the same seed.
+
+    Returns:
+        assignments (N,) int64 in [0, k), and centroids (k, D) float32. A cluster can be empty only where there are
+        fewer than k distinct vectors.
+
+    Raises:
+        HarnessError: k is not in 1 .. N, or a vector is not finite.
+    """
+    import faiss
+
+    if not 1 <= k <= len(vectors):
+        raise HarnessError(f"k-means of {len(vectors)} vectors into {k} clusters: choose from 1 to {len(vectors)}")
+    vectors = _prepared(vectors, "euclidean")
+    faiss.omp_set_num_threads(torch.get_num_threads())
+    # By default FAISS samples 256 vectors a cluster, and complains of fewer than 39.
+    every = {"min_points_per_centroid": 1, "max_points_per_centroid": len(vectors)}
+    clustering = faiss.Kmeans(vectors.shape[1], k, niter=50, nredo=5, seed=seed % 2**31, **every)
+    clustering.train(vectors.numpy())
+    centroids = torch.from_numpy(clustering.centroids.copy())
+    return nearest(centroids, vectors, 1, "euclidean")[1].squeeze(1), centroids
+
+
+def _prepared(vectors: Tensor, metric: Metric) -> Tensor:
+    """On the CPU, float32, and of unit length for `cosine`."""
+    vectors = vectors.detach().cpu()
+    if not vectors.isfinite().all():
+        raise HarnessError("nearest neighbours: some vectors are not finite; see whether the training diverged")
+    if metric == "cosine":
+        if not vectors.any(1).all():
+            raise HarnessError("nearest neighbours: a vector of zeros has no direction; use the euclidean metric")
+        vectors = F.normalize(vectors.double(), dim=1, eps=0)
+    return vectors.float().contiguous()
+
+
+def _search(gallery: Tensor, queries: Tensor, k: int) -> Tensor:
+    """(M, k) int64: the indices of the k nearest, in Euclidean distance, up to the rounding of the search."""
+    import faiss
+
+    faiss.omp_set_num_threads(torch.get_num_threads())
+    # Without an index object, and so without a copy of the gallery.
+    return torch.from_numpy(faiss.knn(queries.numpy(), gallery.numpy(), k, faiss.METRIC_L2)[1])
+
+
+def _distances(gallery: Tensor, queries: Tensor, indices: Tensor) -> Tensor:
+    """(M, k) float64 distances of each query from its candidates, by differences."""
+    size = max(1, 4_000_000 // (indices.shape[1] * gallery.shape[1]))
+    parts = zip(queries.split(size), indices.split(size), strict=True)
+    return torch.cat([torch.linalg.vector_norm(gallery[at] - x[:, None], dim=2) for x, at in parts]).double()
