@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -127,17 +128,26 @@ class Method:
     # Optional, looked up by the harness, which computes accuracies on normal test images from them:
     # `predict(images) -> (M,) int64`, the sub-cluster of each image; `embed(images) -> (M, D)`, for its neighbours.
 
-    def state(self) -> dict[str, Tensor]:
-        """What was learnt, as named tensors: by default every tensor and module among the attributes."""
+    def state(self) -> dict[str, Tensor] | None:
+        """What was learnt, as named tensors, for scoring again without training.
+
+        By default every attribute: tensors, modules, and plain values such as numbers. If an attribute is anything
+        else, None: nothing is kept then, and the fit is trained again wherever it is needed again.
+        """
         import torch
 
         tensors: dict[str, Any] = {}
+        plain: dict[str, Any] = {}
         for attribute, value in vars(self).items():
             if isinstance(value, torch.Tensor):
                 tensors[attribute] = value
             elif isinstance(value, torch.nn.Module):
                 tensors.update({f"{attribute}.{key}": tensor for key, tensor in value.state_dict().items()})
-        return tensors
+            elif _is_plain(value):
+                plain[attribute] = value
+            elif not isinstance(value, HANDED_OVER):
+                return None
+        return tensors | {PLAIN: torch.frombuffer(bytearray(json.dumps(plain).encode()), dtype=torch.uint8)}
 
     def load(self, state: Mapping[str, Tensor]) -> None:
         """The reverse of `state`, after `build`."""
@@ -145,6 +155,9 @@ class Method:
 
         modules: dict[str, dict[str, Tensor]] = {}
         for key, tensor in state.items():
+            if key == PLAIN:
+                vars(self).update(json.loads(bytes(tensor.tolist())))
+                continue
             attribute, _, rest = key.partition(".")
             if rest and isinstance(getattr(self, attribute, None), torch.nn.Module):
                 modules.setdefault(attribute, {})[rest] = tensor
@@ -152,3 +165,17 @@ class Method:
                 setattr(self, key, tensor)
         for attribute, tensors in modules.items():
             getattr(self, attribute).load_state_dict(tensors)
+
+
+HANDED_OVER = (Params, Recipe, Run, Task)
+"""What `build` is handed again when a fit is loaded, and so need not be kept."""
+PLAIN = "plain values"
+"""The tensor that holds the attributes which are no tensors, as JSON."""
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a value comes back from JSON as it was: a tuple or a NaN does not."""
+    try:
+        return json.loads(json.dumps(value)) == value
+    except (TypeError, ValueError):
+        return False

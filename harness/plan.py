@@ -73,6 +73,11 @@ class Evaluation:
     """Of what the numbers depend on: protocol, dataset, recipe, method, engine."""
 
     @property
+    def params(self) -> dict[str, Any]:
+        """Every parameter of the method, as used."""
+        return self.fit.params | self.scoring
+
+    @property
     def cell(self) -> tuple[str, ...]:
         """What the user asked for, whatever it resolved to: the identity of a record."""
         fit = self.fit
@@ -251,7 +256,8 @@ def _compare(
 
 def changes(record: Record, evaluation: Evaluation) -> list[str]:
     """What has changed since a record was made."""
-    return [part for part, value in evaluation.digests.items() if record.digests.get(part) != value]
+    changed = [part for part, value in evaluation.digests.items() if record.digests.get(part) != value]
+    return [*changed, "parameters"] if record.params != evaluation.params else changed
 
 
 def _protocols(request: Request, settings: dict[str, dict[str, Any]], dataset: str) -> list[Protocol]:

@@ -1,18 +1,21 @@
 """The results store: one JSON record per evaluation, its per-image scores beside it, and the fits that were trained.
 
     records/<protocol>/<dataset>/<method>/<case>…json    what an evaluation leaves behind, for good
-    records/…/<the same name>.npz                        its per-image scores: `normal.<score>`, `anomaly.<score>`
+    records/…/<the same name>.<hash>.npz                 its per-image scores: `normal.<score>`, `anomaly.<score>`
     fits/<fit>.json, fits/<fit>.safetensors              a finished fit: what it is, and what it learnt
     checkpoints/<fit>-…/                                 half a fit, while it is trained
     failures/<fit>.txt                                   the traceback of a fit that failed
     claims/<fit>.lock                                    held by the process that carries the fit out
     superseded/…                                         records that a newer one has replaced
 
-Every file is written beside its place and moved there in one step, so a reader never sees half of one.
+Every file is written beside its place and moved there in one step, so a reader never sees half of one. A record names
+its scores by their hash, so the two change together.
 """
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
 import os
 import re
@@ -101,6 +104,8 @@ class FitFile(Spec):
     fit: dict[str, Any]
     task: dict[str, Any]
     digests: dict[str, str]
+    sha256: str = ""
+    """Of the tensors' file."""
     seconds: float
     diagnostics: dict[str, float] = Field(default_factory=dict)
     numerics: dict[str, str | int | float | bool] = Field(default_factory=dict)
@@ -133,23 +138,24 @@ class Store:
 
     def find(self, cell: tuple[str, ...]) -> Record | None:
         """The record of a cell, or None if there is none or it can't be read."""
-        path = _json(self.path(cell))
+        path = self._json(cell)
         try:
             return self._read(path) if path.exists() else None
         except HarnessError:
             return None
 
     def write(self, record: Record, scores: Mapping[str, np.ndarray] | None = None) -> Record:
-        """Keep a record and its per-image scores; a different one in its place is moved to `superseded/`."""
-        import hashlib
-
-        path = self.path(record.cell)
-        self._supersede(path)
+        """Keep a record and its per-image scores; a different one in its place is copied to `superseded/`."""
+        path = self._json(record.cell)
         if scores is not None:
             data = _npz(scores)
-            record = record.model_copy(update={"scores_sha256": hashlib.sha256(data).hexdigest()})
-            _write(path.with_name(path.name + ".npz"), data)
-        _write(_json(path), _dump(record.model_dump(mode="json")))
+            record = record.model_copy(update={"scores_sha256": _sha256(data)})
+            _write(self._npz(record), data)
+        old = self._supersede(path)
+        # The one step in which the new record and its scores take the place of the old ones.
+        _write(path, _dump(record.model_dump(mode="json")))
+        if old and old != self._npz(record):
+            old.unlink(missing_ok=True)
         return record
 
     def records(self) -> Iterator[Record]:
@@ -165,44 +171,45 @@ class Store:
         """The per-image scores of a record: `normal.<score>` (n_normal,) and `anomaly.<score>` (n_anomaly,)."""
         import numpy as np
 
-        path = self.path(record.cell)
-        path = path.with_name(path.name + ".npz")
+        path = self._npz(record)
         try:
-            with np.load(path, allow_pickle=False) as file:
-                return {name: file[name] for name in file.files}
-        except (OSError, ValueError, EOFError) as error:
-            raise HarnessError(f"{path}: no readable scores: {error}") from None
+            data = path.read_bytes()
+        except OSError as error:
+            raise HarnessError(f"{path}: no scores: {error.strerror}") from None
+        if _sha256(data) != record.scores_sha256:
+            raise HarnessError(f"{path}: damaged scores; move {self._json(record.cell)} away and run again")
+        with np.load(io.BytesIO(data), allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
 
     def files(self, record: Record) -> list[Path]:
         """The files of a record: itself, and its scores if it has any."""
-        path = self.path(record.cell)
-        return [file for file in (_json(path), path.with_name(path.name + ".npz")) if file.exists()]
+        return [self._json(record.cell), *([self._npz(record)] if record.scores_sha256 else [])]
 
     def keep_fit(self, identity: str, file: FitFile, state: Mapping[str, Tensor]) -> None:
         """Keep what a fit learnt, so that it can be scored again without training."""
         from safetensors.torch import save
 
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
-        _write(self.root / "fits" / f"{identity}.safetensors", save(tensors))
+        # Cloned, since the format has no word for tensors that share memory.
+        data = save({name: tensor.detach().cpu().clone().contiguous() for name, tensor in state.items()})
+        file = file.model_copy(update={"sha256": _sha256(data)})
+        _write(self.root / "fits" / f"{identity}.safetensors", data)
         _write(self.root / "fits" / f"{identity}.json", _dump(file.model_dump(mode="json")))
 
     def checkpoints(self, identity: str, digests: dict[str, str]) -> Path:
         """The folder for checkpoints of a fit: another one once its method or data have changed."""
         return self.root / "checkpoints" / f"{identity}-{digest(digests)[:8]}"
 
-    def find_fit(self, identity: str) -> FitFile | None:
-        """A finished fit, or None if there is none that can be read."""
+    def find_fit(self, identity: str, digests: dict[str, str]) -> tuple[FitFile, dict[str, Tensor]] | None:
+        """A finished fit and what it learnt; None if there is none of these digests, or a damaged one."""
+        from safetensors.torch import load
+
         path = self.root / "fits" / f"{identity}.json"
         try:
-            return FitFile.model_validate_json(path.read_bytes())
+            file = FitFile.model_validate_json(path.read_bytes())
+            data = path.with_suffix(".safetensors").read_bytes()
         except (OSError, ValidationError):
             return None
-
-    def fit_state(self, identity: str) -> dict[str, Tensor]:
-        """The tensors that a finished fit learnt."""
-        from safetensors.torch import load_file
-
-        return load_file(self.root / "fits" / f"{identity}.safetensors")
+        return (file, load(data)) if file.digests == digests and file.sha256 == _sha256(data) else None
 
     @contextmanager
     def claim(self, identity: str) -> Iterator[bool]:
@@ -237,30 +244,38 @@ class Store:
             first = str(error).splitlines()[0]
             raise HarnessError(f"{path}: not a readable record ({first}); move it away and run again") from None
 
-    def _supersede(self, path: Path) -> None:
-        old = _json(path)
-        if not old.exists():
-            return
-        content = old.read_bytes()
-        if b'"status": "ok"' not in content:
-            return
-        import hashlib
+    def _json(self, cell: tuple[str, ...]) -> Path:
+        path = self.path(cell)
+        return path.with_name(f"{path.name}.json")
 
-        tag = hashlib.sha256(content).hexdigest()[:8]
-        for file in (old, path.with_name(path.name + ".npz")):
-            if file.exists():
-                kept = self.root / "superseded" / file.relative_to(self.root / "records")
-                kept.parent.mkdir(parents=True, exist_ok=True)
-                os.replace(file, kept.with_name(f"{path.name}.{tag}{file.suffix}"))
+    def _npz(self, record: Record) -> Path:
+        path = self.path(record.cell)
+        return path.with_name(f"{path.name}.{record.scores_sha256[:8]}.npz")
 
-
-def _json(path: Path) -> Path:
-    return path.with_name(path.name + ".json")
+    def _supersede(self, path: Path) -> Path | None:
+        """Copy the record in a place, and its scores, to `superseded/`; returns where its scores are."""
+        try:
+            content = path.read_bytes()
+            old = Record.model_validate_json(content)
+        except (OSError, ValidationError):
+            return None
+        if old.status != "ok":
+            return None
+        kept = self.root / "superseded" / path.relative_to(self.root / "records")
+        scores = self._npz(old)
+        if scores.exists():
+            _write(kept.with_name(scores.name), scores.read_bytes())
+        _write(kept.with_name(f"{path.stem}.{_sha256(content)[:8]}.json"), content)
+        return scores
 
 
 def slug(name: str) -> str:
     """A name as part of a file name: it can't leave its folder."""
     return re.sub(r"[^A-Za-z0-9_=+-]+", "-", name)[:60] or "-"
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
 
 
 def _dump(data: Any) -> bytes:
@@ -269,7 +284,6 @@ def _dump(data: Any) -> bytes:
 
 def _npz(arrays: Mapping[str, np.ndarray]) -> bytes:
     """A compressed .npz whose bytes depend on the arrays alone (numpy's own stamps the time)."""
-    import io
     import zipfile
 
     import numpy as np

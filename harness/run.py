@@ -108,11 +108,12 @@ class _Job:
         self.run.fitted = self._fitted
         digests = self.evaluations[0].digests
         wanted = {part: digests[part] for part in ("method", "dataset", "engine")}
-        kept = store.find_fit(fit.id)
-        if kept is not None and kept.digests == wanted:
+        found = store.find_fit(fit.id, wanted)
+        if found:
+            kept, state = found
             self.worker.reporter.fit_reused(fit)
             self.method.build(Task(**kept.task), self.run)
-            self.method.load({name: t.to(self.run.device) for name, t in store.fit_state(fit.id).items()})
+            self.method.load({name: tensor.to(self.run.device) for name, tensor in state.items()})
             self.run.notes, self.run.numerics = dict(kept.diagnostics), dict(kept.numerics)
             self.seconds = kept.seconds
         else:
@@ -126,7 +127,7 @@ class _Job:
             self.method.fit(Images(images, labels), self.run)
             self.seconds = time.perf_counter() - started
             self.run.numerics = {"threads": threads(), **self.run.numerics, "device": self.run.device}
-            state = FitFile(
+            file = FitFile(
                 fit=fit.model_dump(mode="json"),
                 task=asdict(task),
                 digests=wanted,
@@ -134,7 +135,9 @@ class _Job:
                 diagnostics=self.run.notes,
                 numerics=self.run.numerics,
             )
-            store.keep_fit(fit.id, state, self.method.state())
+            state = self.method.state()
+            if state is not None:
+                store.keep_fit(fit.id, file, state)
             shutil.rmtree(self.run.checkpoints, ignore_errors=True)
         for value in vars(self.method).values():
             if hasattr(value, "eval") and hasattr(value, "train"):
@@ -185,7 +188,7 @@ class _Job:
         key = repr(sorted(evaluation.scoring.items()))
         if key not in self.scored:
             self.worker.reporter.scoring(self.fit)
-            self.method.params = self.run.params = type(self.method.params)(**self.fit.params, **evaluation.scoring)
+            self.method.params = self.run.params = type(self.method.params)(**evaluation.params)
             started = time.perf_counter()
             with seeded(self.fit.seed):
                 scores = checked_scores(self.method, self.test.images)
@@ -319,7 +322,7 @@ def _record(evaluation: Evaluation, **values: Any) -> Record:
         seed=fit.seed,
         recipe=evaluation.recipe,
         settings=evaluation.settings,
-        params=fit.params | evaluation.scoring,
+        params=evaluation.params,
         recipe_values=fit.recipe,
         dataset_params=fit.dataset_params,
         clusters=evaluation.clusters,
