@@ -136,14 +136,17 @@ def run(device: str, executor: str, plugin_paths: tuple[str, ...], results: Path
     \b
     harness run --protocol test2 --method subcluster,rotnet,ssl --dataset mnist --seed 0,1,2 --data ~/data
     """
+    from harness.environment import check_device
     from harness.plan import make_plan
 
+    check_device(device)
     plugins, store, request = _plugins(plugin_paths), _store(results), _request(wanted)
     plan = make_plan(request, plugins, store)
     store.prepare()
-    click.echo(_summary(plan), err=True)
     if plan.jobs() or plan.skips():
         _execute(plan, plugins, store, request, device)
+    else:
+        click.echo(plan.summary(), err=True)
     cells = {one.evaluation.cell for one in plan.planned}
     records = [record for cell in cells if (record := store.find(cell))]
     _print_leaderboards(sorted(records, key=lambda r: (r.protocol, r.dataset, r.recipe, r.seed)), request.protocols)
@@ -174,7 +177,7 @@ def plan(plugin_paths: tuple[str, ...], results: Path, **wanted: Any) -> None:
         )
     head = ["protocol", "dataset", "case", "anomalies", "method", "seed", "fit", "status"]
     _show(Table("plan", [head], rows))
-    click.echo(_summary(made))
+    click.echo(made.summary())
 
 
 def _show(table: Any) -> None:
@@ -368,14 +371,6 @@ def _execute(plan: Plan, plugins: Plugins, store: Store, request: Request, devic
             f"interrupted: {done} of {waiting} evaluations are on record; run the same command to go on", err=True
         )
         raise SystemExit(130) from None
-
-
-def _summary(plan: Plan) -> str:
-    jobs = len(plan.jobs())
-    counts = {status: plan.count(status) for status in ("done", "to run", "stale", "failed", "skipped")}
-    said = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
-    todo = f"{jobs} fit(s) to train or load" if jobs else "nothing to train"
-    return f"{len(plan.planned)} evaluations ({said}); {todo}"
 
 
 def _filtered(filters: dict[str, Any]) -> list[Record]:

@@ -37,18 +37,22 @@ def seeded(seed: int) -> Iterator[None]:
             np.random.set_state(numpy)
 
 
+def check_device(wanted: str) -> None:
+    """Refuse what is no name of a device, without looking whether it is there."""
+    if not re.fullmatch(r"auto|cpu|cuda(:\d{1,4})?", wanted):
+        raise HarnessError(f"--device {wanted}: write auto, cpu, cuda or cuda:N")
+
+
 def choose_device(wanted: str) -> str:
     """`auto` -> the GPU if there is one; a device that is not there is refused."""
     import torch
 
+    check_device(wanted)
     if wanted == "auto":
         return "cuda:0" if torch.cuda.is_available() else "cpu"
     if wanted == "cpu":
         return wanted
-    match = re.fullmatch(r"cuda(?::(\d+))?", wanted)
-    if not match:
-        raise HarnessError(f"--device {wanted}: write auto, cpu, cuda or cuda:N")
-    number = int(match[1] or 0)
+    number = int(wanted.partition(":")[2] or 0)
     if number >= torch.cuda.device_count():
         raise HarnessError(f"--device {wanted}: there is no such GPU here ({torch.cuda.device_count()} found); try cpu")
     return f"cuda:{number}"

@@ -58,7 +58,7 @@ def leaderboards(records: Iterable[Record], protocol_paths: Sequence[str] = ()) 
     """
     own = {read_protocol(path).name: path for path in protocol_paths if path.endswith(".toml")}
     groups: dict[tuple, list[Record]] = {}
-    for record in records:
+    for record in sorted(records, key=lambda record: record.cell):
         shared = {owner: changes for owner, changes in record.settings.items() if owner != record.method}
         groups.setdefault((record.protocol, record.dataset, record.recipe, digest(shared)), []).append(record)
     return [_leaderboard(group, own.get(group[0].protocol, group[0].protocol)) for group in groups.values()]

@@ -133,6 +133,14 @@ class Plan:
                 waiting.setdefault(one.evaluation.fit.id, (one.evaluation.fit, []))[1].append(one.evaluation)
         return list(waiting.values())
 
+    def summary(self) -> str:
+        """How much is done, and how much there is to do, on one line."""
+        jobs = len(self.jobs())
+        counts = {status: self.count(status) for status in ("done", "to run", "stale", "failed", "skipped")}
+        said = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
+        todo = f"{jobs} fit(s) to train or load" if jobs else "nothing to train"
+        return f"{len(self.planned)} evaluations ({said}); {todo}"
+
     def skips(self) -> list[Planned]:
         """What is skipped and not yet on record as such."""
         return [one for one in self.planned if one.status == "skipped" and not one.recorded]
@@ -147,7 +155,8 @@ def make_plan(request: Request, plugins: Plugins, store: Store | None = None) ->
     settings = parse_settings(request.settings)
     dataset_class = plugins.get("dataset", request.dataset)
     dataset_changes = settings.get(request.dataset, {})
-    dataset = dataset_class(request.data, check(dataset_class.Params, dataset_changes, f"--set {request.dataset}"))
+    dataset_params = check(dataset_class.Params, dataset_changes, f"--set {request.dataset}")
+    dataset = plugins.dataset(request.dataset, request.data, dataset_params)
     protocols = _protocols(request, settings, dataset.declared_as)
     methods = [name for text in request.methods for name in _method_names(text, plugins)]
     check_owners(settings, {*methods, *(p.name for p in protocols), request.dataset, "recipe"})
@@ -159,8 +168,13 @@ def make_plan(request: Request, plugins: Plugins, store: Store | None = None) ->
             except HarnessError as error:
                 raise HarnessError(f"protocol {protocol.name}, dataset.{dataset.declared_as}: {error}") from None
 
+    for seed in request.seeds:
+        if not 0 <= seed < 2**32:
+            raise HarnessError(f"--seed {seed}: random generators take whole numbers from 0 to {2**32 - 1}")
+
     plan = Plan()
-    revision = digest([dataset.revision(), dataset.params.model_dump(mode="json")])
+    with plugins.blame("dataset", request.dataset, "revision"):
+        revision = digest([dataset.revision(), dataset.params.model_dump(mode="json")])
     for name in dict.fromkeys(methods):
         resolved = _Resolved(name, request, settings, plugins, dataset, revision)
         for protocol, case in cases:
@@ -242,7 +256,8 @@ def _compare(
     evaluation: Evaluation, resolved: _Resolved, protocol: Protocol, case: Case, store: Store | None
 ) -> Planned:
     n_clusters = len(case.clusters) if protocol.labels == "visible" else None
-    reason = resolved.cls.skip(n_clusters, resolved.params(case))
+    with resolved.plugins.blame("method", resolved.name, "skip"):
+        reason = resolved.cls.skip(n_clusters, resolved.params(case))
     record = store.find(evaluation.cell) if store else None
     if reason:
         return Planned(evaluation, "skipped", reason, recorded=record is not None and not changes(record, evaluation))

@@ -7,6 +7,7 @@ listed with its reason and stops nothing else.
 from __future__ import annotations
 
 import ast
+import contextlib
 import hashlib
 import importlib.util
 import inspect
@@ -70,7 +71,7 @@ class Plugins:
     def entries(self) -> list[Entry]:
         """Everything that is registered, in order of kind and name; what is broken is kept in `broken` instead."""
         found: list[Entry] = []
-        for source in dict.fromkeys(self._sources):
+        for source in self.sources:
             try:
                 static = _read(source)
                 found += static if static is not None else [entry for entry, _ in self._load(source)]
@@ -80,7 +81,8 @@ class Plugins:
 
     @property
     def sources(self) -> list[Source]:
-        return list(dict.fromkeys(self._sources))
+        """Every plugin file; one that is found twice is the one that was found first."""
+        return list({source.path.resolve(): source for source in reversed(self._sources)}.values())[::-1]
 
     def names(self, kind: str) -> list[str]:
         return list(dict.fromkeys(entry.name for entry in self.entries if entry.kind == kind))
@@ -110,13 +112,32 @@ class Plugins:
                 return cls
         raise HarnessError(f"{entry.source.path}: names the {kind} {name!r} but does not register it")
 
+    def dataset(self, name: str, root: Path, params: Any = None) -> Any:
+        """A data set by its name.
+
+        Raises:
+            HarnessError: there is none, or making it fails.
+        """
+        with self.blame("dataset", name, "__init__"):
+            return self.get("dataset", name)(root, params)
+
+    @contextlib.contextmanager
+    def blame(self, kind: str, name: str, function: str) -> Iterator[None]:
+        """Turn whatever a plugin's function raises into one line that names the file."""
+        try:
+            yield
+        except HarnessError:
+            raise
+        except Exception as error:
+            path = self.entry(kind, name).source.path
+            raise HarnessError(f"{path}: {name}.{function}() raised {type(error).__name__}: {error}") from error
+
     def in_file(self, kind: str, path: Path) -> list[str]:
         """The names that one file registers; the file joins the plugins if it was not among them."""
-        source = _given(path)[0]
-        if source not in self._sources:
-            self._sources.append(source)
-            self.__dict__.pop("entries", None)
-        names = [entry.name for entry in self.entries if entry.kind == kind and entry.source.path == source.path]
+        self._sources += _given(path)
+        self.__dict__.pop("entries", None)
+        source = next(source for source in self.sources if source.path.resolve() == path.expanduser().resolve())
+        names = [entry.name for entry in self.entries if (entry.kind, entry.source) == (kind, source)]
         if not names:
             raise HarnessError(self.broken.get(source, f"{path}: registers no {kind}"))
         return names
@@ -224,16 +245,16 @@ def _import(source: Source) -> ModuleType:
         if source.module:
             return importlib.import_module(source.module)
         name = f"harness_plugin_{source.path.stem}_{hashlib.sha256(str(source.path).encode()).hexdigest()[:8]}"
-        spec = importlib.util.spec_from_file_location(name, source.path)
-        module = importlib.util.module_from_spec(spec)
+        module = importlib.util.module_from_spec(importlib.util.spec_from_file_location(name, source.path))
         sys.modules[name] = module  # dataclasses and pickling look their module up here
         try:
-            spec.loader.exec_module(module)
+            # Not by the import system, whose bytecode cache takes an edit within the second for no edit.
+            exec(compile(source.path.read_bytes(), source.path, "exec"), module.__dict__)
         except BaseException:
             del sys.modules[name]
             raise
         return module
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise HarnessError(f"{source.path}: importing it raised {type(error).__name__}: {error}") from None
 
 

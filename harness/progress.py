@@ -49,12 +49,14 @@ class Lines(Reporter):
     def __init__(self, console: rich.console.Console):
         self.console = console
         self.done = self.total = 0
+        self.told: set[str] = set()
 
     def say(self, text: str) -> None:
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def begin(self, plan: Plan) -> None:
         self.total = len(plan.jobs())
+        self.say(plan.summary())
 
     def fit_started(self, fit: Fit) -> None:
         self.say(f"[{self.done + 1}/{self.total}] training {describe(fit)}")
@@ -63,6 +65,10 @@ class Lines(Reporter):
         self.say(f"[{self.done + 1}/{self.total}] already trained: {describe(fit)}")
 
     def evaluated(self, evaluation: Evaluation, record: Record) -> None:
+        left_out = str(record.numerics.get("left_out", ""))
+        if left_out and left_out not in self.told:
+            self.told.add(left_out)
+            self.say(f"left out: {left_out}")
         scores = ", ".join(f"{name} {metrics.auroc:.3f}" for name, metrics in record.scores.items())
         self.say(f"{evaluation}: AUROC {scores} (trained in {record.fit_seconds:.1f} s)")
 

@@ -17,7 +17,7 @@ from harness import paths
 from harness.errors import HarnessError
 from harness.spec import Spec, check, digest, read_toml, suggest
 
-Names = Annotated[tuple[str, ...], BeforeValidator(lambda value: value.split(",") if isinstance(value, str) else value)]
+Names = Annotated[tuple[str, ...], BeforeValidator(lambda value: _split(value) if isinstance(value, str) else value)]
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,12 @@ class Section(Spec):
 
     @model_validator(mode="after")
     def _is_sound(self):
-        self.cases()
+        names = [case.name for case in self.cases()]
+        if not names:
+            raise ValueError("declares no case")
+        twice = {name for name in names if names.count(name) > 1}
+        if twice:
+            raise ValueError(f"declares the case {min(twice)!r} twice")
         return self
 
 
@@ -193,7 +198,8 @@ class Layout(Spec):
 class Protocol(Spec):
     """One evaluation, declared in a TOML file."""
 
-    name: str
+    name: str = Field(pattern="^[a-z0-9][a-z0-9_-]*$")
+    """As in file names; the same as the spec's own file, for the bundled ones."""
     title: str
     source: str
     labels: Literal["visible", "withheld"] = "visible"
@@ -271,7 +277,7 @@ def read_protocol(name_or_path: str, dataset: str | None = None, changes: dict[s
     data = read_toml(path)
     where = str(path)
     form = data.get("form")
-    if form not in FORMS:
+    if not isinstance(form, str) or form not in FORMS:
         raise HarnessError(f"{where}: form: {form!r} is not a form; {suggest(str(form), FORMS)}")
     if changes:
         section = data.get("dataset", {}).get(dataset)
@@ -282,6 +288,10 @@ def read_protocol(name_or_path: str, dataset: str | None = None, changes: dict[s
         section.update(changes)
         where = f"{where} with --set"
     return check(FORMS[form], data, where)
+
+
+def _split(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",")]
 
 
 def _blocks(classes: tuple[str, ...], count: int) -> tuple[tuple[str, ...], ...]:

@@ -116,6 +116,9 @@ class Store:
 
     def __init__(self, root: Path):
         self.root = Path(root)
+        for place in (self.root, *self.root.parents):
+            if place.exists() and not place.is_dir():
+                raise HarnessError(f"--results {root}: {place} is a file, not a folder")
 
     def prepare(self) -> None:
         """Make the folder, and see that it can be written to.

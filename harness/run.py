@@ -67,9 +67,13 @@ class Worker:
         for fit, _ in jobs[:1]:  # a plan is made for one data set
             train = dict.fromkeys(name for fit, _ in jobs for name in fit.normal)
             test = dict.fromkeys([*train, *(name for _, each in jobs for e in each for name in e.anomaly)])
-            dataset_class = self.plugins.get("dataset", fit.dataset)
-            dataset = dataset_class(self.data, dataset_class.Params(**fit.dataset_params))
-            dataset.require(tuple(train), tuple(test))
+            dataset = self.dataset(fit)
+            with self.plugins.blame("dataset", fit.dataset, "require"):
+                dataset.require(tuple(train), tuple(test))
+
+    def dataset(self, fit: Fit) -> Dataset:
+        params = self.plugins.get("dataset", fit.dataset).Params(**fit.dataset_params)
+        return self.plugins.dataset(fit.dataset, self.data, params)
 
     def skip(self, evaluation: Evaluation, reason: str) -> Record:
         record = _record(evaluation, status="skipped", reason=reason, provenance=provenance(self.device))
@@ -90,8 +94,7 @@ class _Job:
 
     def __init__(self, worker: Worker, fit: Fit, evaluations: Sequence[Evaluation]):
         self.worker, self.fit, self.evaluations = worker, fit, evaluations
-        dataset_class = worker.plugins.get("dataset", fit.dataset)
-        self.dataset: Dataset = dataset_class(worker.data, dataset_class.Params(**fit.dataset_params))
+        self.dataset = worker.dataset(fit)
         self.embedded: tuple[Tensor, Tensor] | None = None
         self.scored: dict[str, tuple[dict[str, np.ndarray], float]] = {}
 

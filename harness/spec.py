@@ -8,7 +8,7 @@ import json
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -42,7 +42,9 @@ def check(model: type[S], data: Any, where: str) -> S:
 
 
 def _first_problem(model: type[BaseModel], error: ValidationError) -> str:
-    problem = error.errors(include_url=False, include_input=False)[0]
+    problems = error.errors(include_url=False, include_input=False)
+    # A key that is not known may be the very one that is missing, misspelt.
+    problem = next((one for one in problems if one["type"] == "extra_forbidden"), problems[0])
     # pydantic puts the chosen branch of a union into the path; a user's file has no such key.
     key = ".".join(str(part) for part in problem["loc"] if not str(part).startswith(("function-", "tagged-"))) or "file"
     if problem["type"] == "extra_forbidden":
@@ -53,15 +55,19 @@ def _first_problem(model: type[BaseModel], error: ValidationError) -> str:
     return f"{key}: {problem['msg'].removeprefix('Value error, ')}"
 
 
-def _keys_at(model: type[BaseModel], path: tuple) -> list[str]:
-    """The keys that are known at `path`, as far as plain nesting tells."""
+def _keys_at(kind: Any, path: tuple) -> list[str]:
+    """The keys that are known at `path` in a model, or in a table or list of models."""
     for part in path:
-        field = getattr(model, "model_fields", {}).get(part)
-        inner = [a for a in (field.annotation, *getattr(field.annotation, "__args__", ())) if field] if field else []
-        model = next((a for a in inner if isinstance(a, type) and issubclass(a, BaseModel)), None)
-        if model is None:
-            return []
-    return list(model.model_fields)
+        if _is_model(kind):
+            field = kind.model_fields.get(part)
+            kind = field.annotation if field else None
+        else:  # dict[str, X] or tuple[X, ...]
+            kind = next((inner for inner in get_args(kind) if _is_model(inner) or get_args(inner)), None)
+    return list(kind.model_fields) if _is_model(kind) else []
+
+
+def _is_model(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, BaseModel)
 
 
 def suggest(name: str, known: Iterable[str]) -> str:
@@ -78,8 +84,10 @@ def read_toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise HarnessError(f"{path}: no such file") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise HarnessError(f"{path}: not readable as TOML: {error}") from None
+    except RecursionError:
+        raise HarnessError(f"{path}: not readable as TOML: nested too deeply") from None
 
 
 def digest(data: Any) -> str:

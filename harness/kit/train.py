@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -67,10 +68,13 @@ def train_network(module: nn.Module, images: Tensor, loss: Loss, run: Run) -> No
     keeper = _Keeper(module, optimizer, run)
     done = keeper.resume()
     module.train()
+    half = recipe.precision == "bfloat16" and has_bfloat16(device)
+    if recipe.precision == "bfloat16" and not half:
+        run.numerics["left_out"] = "bfloat16, which this device would only emulate: trained in float32"
     with _threads(recipe.batch * images[0].numel()) as threads:
-        run.numerics.update(precision=recipe.precision, channels_last=True, threads=threads)
+        run.numerics.update(precision="bfloat16" if half else "float32", channels_last=True, threads=threads)
         for epoch in range(done["epochs"], recipe.epochs):
-            mean_loss, accuracy = _epoch(epoch, optimizer, images, loss, recipe)
+            mean_loss, accuracy = _epoch(epoch, optimizer, images, loss, recipe, half)
             if not math.isfinite(mean_loss):
                 raise Diverged(f"training diverged: the loss is {mean_loss} after epoch {epoch + 1}")
             done = {"epochs": epoch + 1, "train_loss": mean_loss, "train_accuracy": accuracy}
@@ -81,7 +85,7 @@ def train_network(module: nn.Module, images: Tensor, loss: Loss, run: Run) -> No
 
 
 def _epoch(
-    epoch: int, optimizer: torch.optim.Optimizer, images: Tensor, loss: Loss, recipe: Recipe
+    epoch: int, optimizer: torch.optim.Optimizer, images: Tensor, loss: Loss, recipe: Recipe, half: bool
 ) -> tuple[float, float]:
     """One pass over the images; the mean loss and accuracy."""
     steps = math.ceil(len(images) / recipe.batch)
@@ -91,7 +95,7 @@ def _epoch(
     for step, index in enumerate(parts, start=epoch * steps):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(recipe, step, steps)
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"):
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=half):
             value, accuracy = loss(augment(images[index], recipe), index)
         optimizer.zero_grad(set_to_none=True)
         value.backward()
@@ -99,6 +103,15 @@ def _epoch(
         totals += torch.stack([value.detach().float(), accuracy]) * len(index)
     mean_loss, mean_accuracy = (totals / len(images)).tolist()
     return mean_loss, mean_accuracy
+
+
+@cache
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether the device computes in bfloat16 itself: emulated, it is many times slower than float32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    asked = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(getattr(torch.cpu, name, bool)() for name in asked)
 
 
 class _Keeper:
