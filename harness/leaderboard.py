@@ -230,7 +230,8 @@ def _notes(
 
 
 def _recipe_line(record: Record) -> str:
-    values = record.recipe_values
+    # The precision is what the device did, not what the recipe allows.
+    values = record.recipe_values | {k: v for k, v in record.numerics.items() if k == "precision"}
     return (
         f"Recipe {record.recipe}: {values['network']}, {values['optimizer']}, learning rate {values['lr']:g}, "
         f"{values['schedule']}, {values['epochs']} epochs, batch {values['batch']}, {values['precision']}"

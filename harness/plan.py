@@ -6,11 +6,13 @@ training share it, within a command and across commands.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from harness import kit
 from harness.dataset import Dataset
 from harness.errors import HarnessError
 from harness.method import Method
@@ -207,6 +209,9 @@ class _Resolved:
         for_recipe = self.settings.get("recipe", {}) | {k: v for k, v in changes.items() if k not in self.changes}
         recipe = (self.dataset.declared_as, self.request.recipe, self.name)
         self.recipe_name, self.recipe = read_recipe(*recipe, for_recipe)
+        network = re.sub(r"^wrn-\d+-\d+$", "wrn-DEPTH-WIDTH", self.recipe.network)
+        if network not in kit.NETWORKS:
+            raise HarnessError(f"recipe {self.recipe_name}, network {network!r}: {suggest(network, kit.NETWORKS)}")
         source = self.plugins.entry("method", self.name).source
         self.digests = {
             "method": source.digest(),

@@ -60,7 +60,10 @@ def read_recipe(dataset: str, name: str | None, method: str, changes: dict[str, 
         if name not in declared[dataset]:
             raise HarnessError(f"{dataset} has no recipe {name!r}; {suggest(name, declared[dataset])}")
         where, values = f"{path}: {dataset}.{name}", _inherit(declared, f"{dataset}.{name}")
-    own = values.pop("methods", {}).get(method, {})
+    own = values.pop("methods", {})
+    own = own.get(method, {}) if isinstance(own, dict) else own
+    if not isinstance(own, dict):
+        raise HarnessError(f"{where}: methods: write a table of values for each method, as in [methods.{method}]")
     recipe = check(Recipe, values | own, where)
     return name, check(Recipe, values | own | changes, "--set") if changes else recipe
 

@@ -6,6 +6,9 @@ Names are looked up when they are first used: torch is imported by whoever compu
 from importlib import import_module
 from typing import Any
 
+NETWORKS = ("two-conv", "two-conv-pooled", "wrn-DEPTH-WIDTH", "resnet18", "resnet18-small", "resnet18-cbam")
+"""What `network` builds by name, such as wrn-28-10; here, so that a misspelt one is told before torch is imported."""
+
 _NAMES = {
     "augment": "center_crop color_jitter four_rotations random_crop random_flip random_gray random_resized_crop rotate "
     "translate",

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from harness.errors import HarnessError
+from harness.kit import NETWORKS
 
 SMALLEST_SIDE = 8
 
@@ -85,8 +86,7 @@ def _body(name: str, channels: int, side: int) -> tuple[nn.Module, int]:
         case "resnet18-cbam":
             # Woo et al. 2018, "CBAM: Convolutional Block Attention Module".
             return _resnet18(channels, block_args={"attn_layer": "cbam"})
-    known = "two-conv, two-conv-pooled, wrn-DEPTH-WIDTH, resnet18, resnet18-small, resnet18-cbam"
-    raise HarnessError(f"network {name!r}: no such network; known: {known}")
+    raise HarnessError(f"network {name!r}: no such network; known: {', '.join(NETWORKS)}")
 
 
 def _two_conv(channels: int, side: int) -> tuple[nn.Module, int]:

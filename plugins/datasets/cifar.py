@@ -44,6 +44,10 @@ class _Cifar(harness.Dataset):
         images = torch.from_numpy(source.data).permute(0, 3, 1, 2)
         return self.select(images, torch.tensor(source.targets), classes)
 
+    def require(self, train: tuple[str, ...], test: tuple[str, ...]) -> None:
+        if self._bad_files():
+            raise harness.DataMissing(f"{self.name}: {self._problem()}")
+
     def fetch(self) -> None:
         """Download and unpack the archive, unless all of its files are there."""
         try:
@@ -57,16 +61,18 @@ class _Cifar(harness.Dataset):
         return getattr(torchvision.datasets, self.torchvision_name)
 
     def _problem(self) -> str:
+        source, bad = self._source(), ", ".join(self._bad_files())
+        return (
+            f"not there or not as published in {self.root / source.base_folder}: {bad}; run `harness data fetch "
+            f"{self.name} --data {self.root}`, or unpack {source.filename} into {self.root}"
+        )
+
+    def _bad_files(self) -> list[str]:
         from torchvision.datasets.utils import check_integrity
 
         source = self._source()
-        folder = self.root / source.base_folder
         files = [*source.train_list, *source.test_list, (source.meta["filename"], source.meta["md5"])]
-        bad = [name for name, md5 in files if not check_integrity(folder / name, md5)]
-        return (
-            f"not there or not as published in {folder}: {', '.join(bad)}; run `harness data fetch {self.name} "
-            f"--data {self.root}`, or unpack {source.filename} into {self.root}"
-        )
+        return [name for name, md5 in files if not check_integrity(self.root / source.base_folder / name, md5)]
 
 
 class Cifar10(_Cifar):

@@ -43,6 +43,10 @@ class Mnist(harness.Dataset):
         targets = _tensor(self._content(f"{part}-labels-idx1-ubyte"))
         return self.select(images[:, None], targets.long(), classes)
 
+    def require(self, train: tuple[str, ...], test: tuple[str, ...]) -> None:
+        for name in FILES:
+            self._content(name)
+
     def fetch(self) -> None:
         """Download what is not there, or unpack it if the .gz are; then check every file."""
         from torchvision.datasets import MNIST
@@ -51,8 +55,7 @@ class Mnist(harness.Dataset):
             MNIST(self.root, download=True)
         except (OSError, RuntimeError) as error:
             raise harness.DataMissing(f"mnist: the download failed: {error}; {self._mend()}") from None
-        for name in FILES:
-            self._content(name)
+        self.require((), ())
 
     def _content(self, name: str) -> bytes:
         """The bytes of one unpacked file, if they are the original ones."""

@@ -1,0 +1,289 @@
+"""Leaderboards: the paper's layout from records alone, and which numbers never meet in one table."""
+
+from __future__ import annotations
+
+import csv
+import json
+import random
+import re
+import statistics
+from pathlib import Path
+
+import pytest
+from tiny import case, harness, named, plugin
+
+from harness import HarnessError
+from harness.leaderboard import leaderboards
+from harness.records import Record, Store
+from harness.table import render
+
+DASH = "–"
+
+
+@pytest.fixture(scope="module")
+def made(run_here) -> list[Record]:
+    """Records of test 2 on digits, of cases 1 to 5 and seeds 0 to 2, of a method of one's own."""
+    with run_here("records"):
+        harness("run", "--protocol", "test2", "--method", plugin(), "--seed", "0,1,2")
+        return list(Store(Path("results")).records())
+
+
+def as_method(record: Record, method: str, status: str = "ok", reason: str = "", **aurocs: float) -> Record:
+    """The record as if another method had made it."""
+    (metrics,) = record.scores.values()
+    scores = {name: metrics.model_copy(update={"auroc": value}) for name, value in aurocs.items()}
+    fit = f"{method} {record.case} {record.seed}"
+    values = {"method": method, "scores": scores, "status": status, "reason": reason, "fit": fit}
+    return record.model_copy(update=values)
+
+
+def three(records: list[Record], seeds=(0,)) -> list[Record]:
+    """Records as of the three methods of table 8: subcluster does not apply to case 1."""
+    found = []
+    for record in (one for one in records if one.seed in seeds):
+        k, s = int(record.case), record.seed
+        found.append(as_method(record, "ssl", KL=0.9 - k / 100 + s / 1000, TrueProb=0.95 - k / 100))
+        found.append(as_method(record, "rotnet", MAX=0.6 + k / 100, ODIN=0.7 + k / 100))
+        if k == 1:
+            found.append(as_method(record, "subcluster", "skipped", "needs at least two sub-clusters"))
+        else:
+            found.append(as_method(record, "subcluster", MAX=0.8 + k / 100, ODIN=0.81 + k / 100))
+    return found
+
+
+def text(records: list[Record], form: str = "md", *paths: str) -> str:
+    (board,) = leaderboards(records, paths)
+    return render(board.table, form)
+
+
+def table(markdown: str) -> list[list[str]]:
+    """The cells of a Markdown table, head first, without the rule."""
+    rows = [line.strip("| ").split(" | ") for line in markdown.splitlines() if line.startswith("|")]
+    return rows[:1] + rows[2:]
+
+
+# --- the layout ------------------------------------------------------------------------------------------------------
+
+
+def test_table_8_as_the_paper_has_it(made):
+    found = text(three(made))
+    assert found.startswith("### Table 8, digits: Test 2: normal of multiple classes, anomaly of multiple classes\n")
+    assert table(found) == [
+        ["number", "SSL KL", "RotNet MAX", "RotNet ODIN", "Proposed MAX", "Proposed ODIN", "SSL TrueProb"],
+        ["1", "0.890", "0.610", "0.710", DASH, DASH, "0.940"],
+        ["2", "0.880", "0.620", "0.720", "0.820", "0.830", "0.930"],
+        ["3", "0.870", "0.630", "0.730", "0.830", "0.840", "0.920"],
+        ["4", "0.860", "0.640", "0.740", "0.840", "0.850", "0.910"],
+        ["5", "0.850", "0.650", "0.750", "0.850", "0.860", "0.900"],
+    ]
+    assert "subcluster: needs at least two sub-clusters" in found
+    assert "arXiv:2011.08408" in found
+
+
+def test_several_seeds_are_a_mean_and_a_deviation(made):
+    rows = table(text(three(made, seeds=(0, 1, 2))))
+    assert rows[1][1] == "0.891 ± 0.001"
+    assert rows[1][2] == "0.610 ± 0.000"
+    assert rows[1][4] == DASH
+    full = csv.DictReader(text(three(made, seeds=(0, 1, 2)), "csv").splitlines())
+    kl = [float(row["SSL KL"]) for row in full]
+    assert kl == pytest.approx([statistics.fmean(0.9 - k / 100 + s / 1000 for s in range(3)) for k in range(1, 6)])
+
+
+def test_the_order_of_the_records_is_no_matter(made):
+    records = three(made, seeds=(0, 1))
+    records += [as_method(one, name, "failed", "why") for one in made[:4] for name in ("x", "y", "z")]
+    expected = text(records)
+    for seed in range(5):
+        shuffled = random.Random(seed).sample(records, len(records))
+        assert text(shuffled) == expected
+
+
+@pytest.mark.parametrize("form", ["md", "html", "tex", "csv"])
+def test_every_form_has_every_number(made, form):
+    found = text(three(made), form)
+    for number in ("0.89", "0.61", "0.83", "Proposed", "RotNet"):
+        assert number in found
+    assert re.search(f"{DASH}|&ndash;|--", found)
+
+
+def test_a_method_of_one_s_own_comes_after_the_paper_s(made):
+    rows = table(text(three(made) + [one for one in made if one.seed == 0]))
+    assert rows[0][-1] == "mean-image L2"
+    assert [re.fullmatch(r"[01]\.\d{3}", row[-1]) is not None for row in rows[1:]] == [True] * 5
+
+
+def test_several_anomaly_sets_and_an_average_by_hand(here):
+    cases = {"a": case(["0"], near=["6"], far=["patches"]), "b": case(["1"], near=["7"], far=["8"])}
+    layout = {"title": "Table 9", "corner": "normal", "average": True}
+    protocol = named(cases, table=layout)
+    rows = table(harness("run", "--protocol", protocol, "--method", plugin()).out)
+    assert rows[0] == ["normal", "mean-image L2 near", "mean-image L2 far"]
+    assert [row[0] for row in rows[1:]] == ["a", "b", "average"]
+    aurocs = {(one.case, one.anomaly_set): one.scores["L2"].auroc for one in Store(Path("results")).records()}
+    for column, name in ((1, "near"), (2, "far")):
+        values = [aurocs["a", name], aurocs["b", name]]
+        assert [row[column] for row in rows[1:]] == [f"{value:.3f}" for value in (*values, statistics.fmean(values))]
+
+
+# --- what is not there -----------------------------------------------------------------------------------------------
+
+
+def test_a_failure_never_enters_a_mean(made):
+    records = three(made, seeds=(0, 1, 2))
+
+    def fails(one: Record) -> bool:
+        return (one.method, one.case, one.seed) == ("ssl", "2", 1) or (one.method, one.case) == ("rotnet", "3")
+
+    failure = {"status": "failed", "reason": "no luck", "scores": {}}
+    failed = [one.model_copy(update=failure) if fails(one) else one for one in records]
+    rows = table(text(failed))
+    assert rows[2][1] == "1 of 3 failed"
+    assert rows[3][2] == rows[3][3] == "failed"
+    assert rows[1] == table(text(records))[1]
+    assert "ssl, case 2, seed 1: no luck" in text(failed)
+    numbers = list(csv.DictReader(text(failed, "csv").splitlines()))
+    assert not re.search(r"\d\.\d", numbers[1]["SSL KL"])
+
+
+def test_what_was_not_run_says_so(made):
+    rows = table(text([one for one in three(made) if one.case in "23" and one.method != "rotnet"]))
+    assert rows[1][1:] == ["not run"] * 6
+    assert rows[2] == ["2", "0.880", "not run", "not run", "0.820", "0.830", "0.930"]
+
+
+def test_a_seed_that_is_missing_is_counted(made):
+    records = [one for one in three(made, seeds=(0, 1)) if (one.method, one.case, one.seed) != ("ssl", "2", 1)]
+    assert "1 of 2" in table(text(records))[2][1]
+
+
+def test_an_average_needs_every_case(here):
+    layout = {"title": "T", "average": True}
+    protocol = named({"a": case(["0"], "6"), "b": case(["1"], "7")}, table=layout)
+    bad = plugin(fit="assert run.seed or train.images[0].sum() < 0, 'no'; self.mean = train.images.float().mean(0)")
+    columns = zip(
+        *table(harness("run", "--protocol", protocol, "--method", f"{bad},subcluster", code=1).out), strict=True
+    )
+    found = {name: cells for name, *cells in columns}
+    assert found["mean-image"] == ["failed", "failed", "incomplete"]
+    assert found["subcluster"] == [DASH, DASH, "incomplete"]
+    good = plugin("good")
+    assert table(harness("run", "--protocol", protocol, "--method", good, "--case", "a").out)[3][1] == "incomplete"
+    assert re.fullmatch(r"0\.\d+", table(harness("run", "--protocol", protocol, "--method", good).out)[3][1])
+
+
+# --- what never meets in one table -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("part", ["dataset", "recipe", "method", "protocol"])
+def test_numbers_that_are_not_comparable_are_refused(made, part):
+    records = [one for one in made if one.seed == 0]
+    records[3] = records[3].model_copy(update={"digests": records[3].digests | {part: "another"}})
+    with pytest.raises(HarnessError, match=part if part != "protocol" else "another version of test2") as caught:
+        text(records)
+    assert f"case {records[3].case}" in str(caught.value)
+    assert "run" in str(caught.value)
+
+
+def test_methods_and_their_recipes_may_differ_but_not_the_data(made):
+    one, other = made[0], as_method(made[0], "ssl", KL=0.5)
+    for part in ("method", "recipe"):
+        text([one, other.model_copy(update={"digests": other.digests | {part: "another"}})])
+    with pytest.raises(HarnessError, match="dataset"):
+        text([one, other.model_copy(update={"digests": other.digests | {"dataset": "another"}})])
+
+
+def test_changed_settings_stand_apart(here):
+    method = plugin(body="class Params(harness.Params):\n        power: float = 2.0\n")
+    words = ("--protocol", "test2", "--method", method)
+    harness("run", *words)
+    assert len(leaderboards(Store(Path("results")).records())) == 1
+    # One method's own setting is a column of its own in the same table ...
+    harness("run", *words, "--set", "mean-image.power=3")
+    head = table(harness("leaderboard").out)[0]
+    assert [name for name in head if "mean-image" in name] == ["mean-image L2", "mean-image (power=3) L2"]
+    # ... and what changes the protocol or every method is a table of its own, which says so.
+    out = harness("run", *words, "--set", "test2.order=1,2,3,4,0").out
+    assert "test2.order=1,2,3,4,0" in out
+    out = harness("run", *words, "--set", "recipe.epochs=3").out
+    assert "recipe.epochs=3" in out
+    boards = leaderboards(Store(Path("results")).records())
+    assert len(boards) == len({board.name for board in boards}) == 3
+
+
+def test_recipes_and_data_sets_stand_apart(here):
+    words = ("--protocol", "test2", "--method", plugin())
+    for recipe in ("small", "fast"):
+        harness("run", *words, "--recipe", recipe)
+    assert harness("leaderboard").out.count("### ") == 2
+    assert harness("leaderboard", "--recipe", "fast").out.count("### ") == 1
+
+
+def test_the_leaderboard_after_an_edited_protocol_names_what_to_do(here):
+    words = ("--method", plugin())
+    protocol = named({"a": case(["0"], "6")})
+    harness("run", "--protocol", protocol, *words)
+    named({"a": case(["0"], "7")})
+    assert "run it again" in harness("leaderboard", "--protocol", protocol, code=2).line
+    harness("run", "--protocol", protocol, *words)
+    harness("leaderboard", "--protocol", protocol)
+
+
+def test_a_protocol_of_one_s_own_hides_no_other_table(here):
+    harness("run", "--protocol", "test2", "--method", plugin())
+    own = named({"a": case(["0"], "6")})
+    harness("run", "--protocol", own, "--method", plugin())
+    assert harness("leaderboard", "--protocol", f"test2,{own}").out.count("### ") == 2
+    # Without its file, its records can't be laid out, and the line says how.
+    assert "mine" in harness("leaderboard", code=2).line
+
+
+# --- publishing ------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_published_can_be_derived_again_from_what_is_published(here):
+    harness("run", "--protocol", "test2", "--method", f"{plugin()},subcluster", "--case", "1,2", "--seed", "0,1",
+            "--set", "subcluster.epochs=1")  # fmt: skip
+    (path,) = (line for line in harness("leaderboard", "--out", "published").out.splitlines() if line.endswith(".md"))
+    published = Path(path).read_text(encoding="utf-8")
+    assert published == harness("leaderboard").out
+    assert harness("leaderboard", "--results", "published").out == published
+    assert (
+        harness("results", "--results", "published", "--format", "json").out
+        == harness("results", "--format", "json").out
+    )
+    for record in Store(Path("published")).records():
+        if record.status == "ok":
+            assert set(Store(Path("published")).scores(record)) >= {f"normal.{name}" for name in record.scores}
+    assert not list(Path("published").rglob("*.safetensors"))
+
+
+def test_names_that_would_leave_the_folder_of_tables_are_refused(here):
+    protocol = named({"a": case(["0"], "6")}, name="x")
+    protocol.write_text(protocol.read_text().replace('"x"', '"../../up"', 1))
+    assert "name" in harness("run", "--protocol", protocol, "--method", plugin(), code=2).line
+
+
+def test_publishing_writes_into_its_folder_only(here):
+    protocol = named({"../up": case(["0"], "6")}, name="x")
+    harness("run", "--protocol", protocol, "--method", plugin())
+    before = {path for path in Path().rglob("*") if path.is_file()}
+    harness("leaderboard", "--protocol", protocol, "--out", "deep/er/out")
+    made = {path for path in Path().rglob("*") if path.is_file()} - before
+    assert made
+    assert all(path.is_relative_to("deep/er/out") for path in made)
+
+
+@pytest.mark.parametrize("out", ["file", "file/below"])
+def test_a_place_that_can_t_be_written_to_is_refused(here, out):
+    harness("run", "--protocol", "test2", "--method", plugin(), "--case", "1")
+    Path("file").touch()
+    line = harness("leaderboard", "--out", out, code=2).line
+    assert "--out" in line
+    assert out in line
+
+
+def test_nothing_on_record_is_told(here):
+    assert "run something first" in harness("leaderboard", code=2).line
+    assert harness("results").out.count("\n") == 2
+    assert json.loads(harness("results", "--format", "json").out) == []

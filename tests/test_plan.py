@@ -1,0 +1,218 @@
+"""The plan: which evaluations share a fit, what a method is handed, and what is left to do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tiny import DISTANCE, MEAN, case, fits, harness, named, plugin, spy
+
+from harness.plan import IDENTITY, Fit
+
+TEST2 = ("--protocol", "test2")
+POWER = 'return {"L2": (images.float() - self.mean).flatten(1).norm(p=self.params.power, dim=1)}'
+POWERED = (
+    "scoring = ('power',)\n    class Params(harness.Params):\n        power: float = 2.0\n        base: float = 1.0\n"
+)
+
+
+def ran(method: Path) -> int:
+    return len(fits(method))
+
+
+# --- the same fit is trained once ------------------------------------------------------------------------------------
+
+
+def test_within_a_command_and_across_commands(here):
+    method = spy()
+    near_and_far = named({"x": case(["1", "0"], near=["2"], far=["3", "patches"])}, "mine")
+    request = ("--protocol", f"test2,{near_and_far}", "--method", method, "--seed", "0,1")
+    first = harness("run", *request)
+    # Five normal sets and two seeds; the two cells of the protocol of one's own need no fit of their own.
+    assert ran(method) == 10
+    assert "14 evaluations (14 to run); 10 fit(s)" in first.err
+    second = harness("run", *request)
+    assert ran(method) == 10
+    assert "nothing to train" in second.err
+    assert second.out == first.out
+
+    other = named({"y": case(["2", ["1", "0"]], "9")}, "other")
+    harness("run", "--protocol", other, "--method", method, "--seed", "0,1")
+    assert ran(method) == 10
+    harness("run", "--protocol", other, "--method", method, "--seed", "2")
+    assert ran(method) == 11
+
+
+def test_a_seed_or_method_that_is_named_twice_is_run_once(here):
+    method = spy()
+    harness("run", *TEST2, "--method", f"{method},{method}", "--seed", "0,0", "--case", "1")
+    assert ran(method) == 1
+
+
+def test_a_method_without_labels_shares_fits_over_partitions(here):
+    blind, seeing = spy("blind"), spy("seeing", uses_labels=True)
+    protocol = named(
+        {
+            "two": case([["0", "1"], ["2", "3"]], "9"),
+            "same two": case([["3", "2"], ["1", "0"]], "8"),
+            "four": case(["0", "1", "2", "3"], "9"),
+        }
+    )
+    harness("run", "--protocol", protocol, "--method", f"{blind},{seeing}")
+    assert ran(blind) == 1
+    assert fits(blind)[0]["labels"] is None
+    assert [max(fit["labels"]) + 1 for fit in fits(seeing)] == [2, 4]
+
+
+def test_withheld_labels_are_withheld_and_fits_without_labels_are_shared(here):
+    seeing, blind = spy("seeing", uses_labels=True), spy("blind")
+    cases = {"a": case(["0", "1"], "9")}
+    words = ("--method", f"{seeing},{blind}")
+    harness("run", "--protocol", named(cases, "shown"), *words)
+    harness("run", "--protocol", named(cases, "hidden", labels="withheld"), *words)
+    assert [fit["labels"] is None for fit in fits(seeing)] == [False, True]
+    assert ran(blind) == 1
+
+
+def test_a_parameter_of_scoring_needs_no_training_and_any_other_does(here):
+    fit = f"print('trained', flush=True); {MEAN}"
+    words = (*TEST2, "--case", "2", "--method", plugin("powered", fit, POWER, body=POWERED))
+    assert harness("run", *words).out.count("trained") == 1
+    assert "trained" not in harness("run", *words, "--set", "powered.power=1").out
+    assert harness("run", *words, "--set", "powered.base=2").out.count("trained") == 1
+    assert harness("run", *words, "--set", "powered.epochs=2").out.count("trained") == 1
+    assert harness("run", *words, "--set", "recipe.lr=0.5").out.count("trained") == 1
+    rows = [line.split(",") for line in harness("results", "--format", "csv").out.splitlines()[1:]]
+    assert len(rows) == 5
+    assert len({row[8] for row in rows}) == 2  # only the other norm gives another AUROC
+
+
+def test_a_changed_value_is_another_fit(here):
+    method = plugin("powered", MEAN, POWER, body=POWERED)
+
+    def fit(*words):
+        (row,) = harness("plan", *TEST2, "--case", "2", "--method", method, *words).plan
+        return row["fit"]
+
+    same = [fit(), fit("--set", "powered.power=1"), fit("--set", "powered.base=1"), fit("--recipe", "small")]
+    assert len(set(same)) == 1
+    others = [
+        fit("--set", "powered.base=2"),
+        fit("--set", "recipe.epochs=31"),
+        fit("--set", "recipe.weight_decay=0.1"),
+        fit("--recipe", "fast"),
+        fit("--seed", "1"),
+        fit("--set", "test2.order=1,2"),
+    ]
+    assert len({same[0], *others}) == 7
+
+
+def test_the_identity_of_a_fit_is_pinned():
+    """Finished fits are found by it: if this fails, count `IDENTITY` up, on purpose."""
+    fit = Fit(
+        method="m",
+        params={"a": 1.5, "b": None},
+        recipe={"epochs": 3},
+        dataset="digits",
+        dataset_params={},
+        clusters=(("0", "1"), ("2",)),
+        labels=True,
+        seed=0,
+    )
+    assert (IDENTITY, fit.id) == (1, "444b180f42162d83")
+
+
+# --- what there is to do ---------------------------------------------------------------------------------------------
+
+
+def test_a_plan_changes_nothing(here):
+    harness("plan", *TEST2, "--method", "subcluster,rotnet,ssl", "--dataset", "mnist", "--seed", "0,1,2")
+    assert not list(here.iterdir())
+
+
+def test_what_is_done_skipped_to_run_failed(here):
+    def plan(*words):
+        return harness("plan", *TEST2, "--method", f"{good},{bad},subcluster", "--case", "1", *words).statuses
+
+    good, bad = plugin(), plugin("bad", fit="raise RuntimeError('no luck today')")
+    skipped = "skipped: needs at least two sub-clusters"
+    assert plan() == ["to run", "to run", skipped]
+    harness("run", *TEST2, "--method", f"{good},{bad},subcluster", "--case", "1", code=1)
+    assert plan() == ["done", "failed: failed before: RuntimeError: no luck today", skipped]
+    assert plan("--seed", "1") == ["to run", "to run", skipped]
+    out = harness("plan", *TEST2, "--method", "subcluster").out
+    assert "5 evaluations (4 to run, 1 skipped); 4 fit(s)" in out
+
+
+def test_a_method_that_was_edited_is_stale_and_trained_again(here):
+    words = (*TEST2, "--case", "1", "--method", spy())
+    harness("run", *words)
+    method = spy(head="# another version")
+    assert harness("plan", *words).statuses == ["stale: method changed"]
+    harness("run", *words)
+    assert harness("plan", *words).statuses == ["done"]
+    assert ran(method) == 2
+
+
+def test_line_endings_are_no_change(here):
+    method = plugin()
+    words = (*TEST2, "--case", "1", "--method", method)
+    harness("run", *words)
+    method.write_bytes(method.read_bytes().replace(b"\n", b"\r\n"))
+    assert harness("plan", *words).statuses == ["done"]
+
+
+@pytest.mark.parametrize(
+    ("edit", "status"),
+    [
+        ({}, "done"),
+        ({"title": "Another title", "source": "elsewhere", "table": {"title": "T", "average": True}}, "done"),
+        ({"cases": {"a": case(["1", "0"], "6", "5")}}, "done"),
+        ({"cases": {"a": case(["0", "1"], "5")}}, "stale"),
+        ({"cases": {"a": case(["0", "2"], "5", "6")}}, "stale"),
+        ({"cases": {"a": case([["0", "1"]], "5", "6")}}, "stale"),
+        ({"labels": "withheld"}, "stale"),
+        ({"cases": {"a": case(["0", "1"], "5", "6") | {"params": {"powered": {"power": 1.0}}}}}, "stale"),
+        ({"cases": {"a": case(["0", "1"], "5", "6") | {"params": {"powered": {"base": 2.0}}}}}, "stale"),
+        ({"cases": {"a": case(["0", "1"], "5", "6") | {"params": {"other": {"x": 1}}}}}, "done"),
+    ],
+)
+def test_an_edited_protocol_is_stale_where_it_decides_the_numbers(here, edit, status):
+    method = plugin("powered", MEAN, POWER, body=POWERED)
+    cases = {"a": case(["0", "1"], "5", "6")}
+    words = ("--protocol", named(cases), "--method", method)
+    harness("run", *words)
+    named(**{"cases": cases} | edit)
+    (found,) = harness("plan", *words).statuses
+    assert found.partition(":")[0] == status
+    if status == "stale":
+        harness("run", *words)
+        assert harness("plan", *words).statuses == ["done"]
+
+
+def test_a_failed_evaluation_is_tried_again(here):
+    fail_once = "import pathlib; f = pathlib.Path(__file__ + '.x'); n = f.exists(); f.touch(); assert n, 'not yet'; "
+    words = (*TEST2, "--case", "1", "--method", plugin("late", fail_once + MEAN))
+    assert "not yet" in harness("run", *words, code=1).err
+    harness("run", *words)
+    assert harness("plan", *words).statuses == ["done"]
+
+
+def test_what_is_not_applicable_any_more_is_run(here):
+    skip = "@classmethod\n    def skip(cls, n_clusters, params):\n        return 'not today'\n"
+    words = (*TEST2, "--case", "1", "--method", plugin(body=skip))
+    assert harness("run", *words).out.count("–") > 0
+    assert harness("plan", *words).statuses == ["skipped: not today"]
+    plugin()
+    assert harness("plan", *words).statuses == ["to run"]
+    harness("run", *words)
+    assert harness("plan", *words).statuses == ["done"]
+
+
+def test_the_method_hears_how_many_clusters_there_are(here):
+    skip = "@classmethod\n    def skip(cls, n_clusters, params):\n        return f'clusters: {n_clusters}'\n"
+    method = plugin(score=DISTANCE, body=skip)
+    cases = {"a": case(["0", ["1", "2"]], "5")}
+    assert harness("plan", "--protocol", named(cases), "--method", method).statuses == ["skipped: clusters: 2"]
+    hidden = named(cases, labels="withheld")
+    assert harness("plan", "--protocol", hidden, "--method", method).statuses == ["skipped: clusters: None"]

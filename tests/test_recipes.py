@@ -1,0 +1,128 @@
+"""Recipes: the bundled ones are sound, what they inherit and what --set changes, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+
+import pytest
+import torch
+from tiny import harness, plugin, write_toml
+
+from harness import Recipe
+from harness.kit.networks import network
+from harness.paths import PROTOCOLS
+from harness.recipe import read_recipe
+
+DECLARED = tomllib.loads((PROTOCOLS / "recipes.toml").read_text(encoding="utf-8"))
+BUNDLED = [(dataset, name) for dataset, recipes in DECLARED.items() for name in recipes]
+SIDES = {"digits": 8, "mnist": 28, "cifar10": 32, "cifar100": 32}
+TINY = {"network": "two-conv", "lr": 0.01, "epochs": 3, "batch": 32}
+
+
+def recipe(dataset: str, name: str | None, method: str = "any", **changes) -> Recipe:
+    return read_recipe(dataset, name, method, changes)[1]
+
+
+@pytest.mark.parametrize(("dataset", "name"), BUNDLED)
+def test_bundled_recipes_are_sound(dataset, name):
+    methods = DECLARED[dataset][name].get("methods", {})
+    for method in ("any", *methods):
+        found = recipe(dataset, name, method)
+        assert set(found.stated) <= set(Recipe.model_fields)
+        side = SIDES.get(dataset, 224)
+        with torch.device("meta"):  # the network is declared, not allocated
+            built = network(found.network, 3, side, 2, mean=(0.5,) * 3, std=(0.2,) * 3)
+        assert sum(parameter.numel() for parameter in built.parameters()) > 1000
+
+
+@pytest.mark.parametrize("dataset", ["digits", "mnist", "cifar10"])
+def test_paper_and_fast_are_there_for_every_data_set_of_test2(dataset):
+    paper, fast = recipe(dataset, "paper"), recipe(dataset, "fast")
+    assert fast.epochs < paper.epochs
+
+
+def test_what_the_paper_states_is_what_the_recipe_does():
+    found = recipe("cifar10", "paper")
+    assert (found.network, found.optimizer, found.lr, found.momentum) == ("wrn-28-10", "sgd", 0.1, 0.9)
+    assert (found.schedule, found.epochs, found.batch) == ("cosine", 200, 250)
+    assert {"lr", "momentum", "schedule", "epochs", "batch"} <= set(found.stated)
+    assert recipe("mnist", "paper").network == "two-conv"
+    assert not recipe("mnist", "paper").flip  # mirrored digits are other signs
+
+
+def test_a_recipe_like_another_has_its_values_but_for_its_own():
+    assert recipe("digits", "paper").values_that_train() == recipe("mnist", "paper").values_that_train()
+    small, fast = recipe("digits", "small"), recipe("digits", "fast")
+    assert fast.values_that_train() == small.values_that_train() | {"epochs": fast.epochs}
+
+
+def test_the_first_recipe_is_the_default():
+    name, found = read_recipe("digits", None, "any", {})
+    assert name == next(iter(DECLARED["digits"]))
+    assert found == recipe("digits", name)
+
+
+def test_the_record_keeps_every_value_that_was_used(here):
+    method = plugin(body="class Params(harness.Params):\n        power: float = 2.0\n")
+    sets = ("--set", "recipe.lr=0.5", "--set", "mean-image.epochs=7", "--set", "mean-image.power=3")
+    harness("run", "--protocol", "test2", "--case", "1", "--method", method, *sets)
+    (path,) = Path("results/records").rglob("*.json")
+    record = json.loads(path.read_text())
+    default = recipe("digits", None)
+    assert record["recipe"] == "small"
+    assert record["recipe_values"] == default.values_that_train() | {"lr": 0.5, "epochs": 7}
+    assert record["params"] == {"power": 3.0}
+    assert record["settings"] == {"recipe": {"lr": 0.5}, "mean-image": {"epochs": 7, "power": 3}}
+
+
+def test_a_recipe_of_one_s_own_is_a_file(here):
+    path = write_toml("mine.toml", TINY)
+    harness("run", "--protocol", "test2", "--case", "1", "--method", plugin(), "--recipe", path)
+    (record,) = (json.loads(path.read_text()) for path in Path("results/records").rglob("*.json"))
+    assert record["recipe"] == "mine"
+    assert record["recipe_values"] == Recipe(**TINY).values_that_train()
+
+
+@pytest.mark.parametrize(
+    ("changes", "parts"),
+    [
+        ({"epoch": 3}, ["epoch", "unknown key", "did you mean 'epochs'?"]),
+        ({"lr": 0}, ["lr", "greater than 0"]),
+        ({"lr": "fast"}, ["lr", "number"]),
+        ({"batch": 1}, ["batch", "greater than or equal to 2"]),
+        ({"schedule": "steps"}, ["schedule", "'cosine', 'step' or 'constant'"]),
+        ({"stated": 5}, ["stated"]),
+        ({"methods": 5}, ["methods"]),
+        ({"methods": {"mean-image": 5}}, ["methods"]),
+        ({"methods": {"mean-image": {"epoch": 5}}}, ["epoch", "did you mean 'epochs'?"]),
+        ({"lr": None}, ["lr", "required"]),
+    ],
+)
+def test_a_wrong_recipe_is_refused_in_one_line(here, changes, parts):
+    values = {key: value for key, value in (TINY | changes).items() if value is not None}
+    path = write_toml("mine.toml", values)
+    line = harness("plan", "--protocol", "test2", "--method", plugin(), "--recipe", path, code=2).line
+    for part in ("mine.toml", *parts):
+        assert part in line
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (["--recipe", "papr"], ["digits", "did you mean 'paper'?", "fast"]),
+        (["--recipe", "nowhere.toml"], ["nowhere.toml", "no such file"]),
+        (["--set", "recipe.epoch=3"], ["epoch", "did you mean 'epochs'?"]),
+        (["--set", "recipe.epochs=many"], ["--set", "epochs", "integer"]),
+        (["--set", "recipe.epochs=0"], ["--set", "epochs", "greater than or equal to 1"]),
+        (["--set", "mean-image.epoch=3"], ["mean-image.epoch", "did you mean 'epochs'?"]),
+        (["--set", "recipe.lr=nan"], ["--set", "lr"]),
+        (["--set", "recipe.network=two-cnv"], ["two-cnv", "two-conv"]),
+    ],
+)
+def test_a_wrong_option_is_refused_in_one_line(here, words, parts):
+    line = harness("run", "--protocol", "test2", "--method", plugin(), *words, code=2).line
+    for part in parts:
+        assert part in line
+    assert not list(Path("results").rglob("*.json"))

@@ -1,0 +1,327 @@
+"""The results store: what a record holds, that it is never half written, and what happens to damaged ones."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import average_precision_score, roc_auc_score
+from tiny import case, fits, harness, named, plugin, spy
+
+from harness import HarnessError
+from harness.metrics import measure
+from harness.records import Record, Store
+
+COLUMNS = (
+    "protocol,dataset,case,anomaly_set,method,score,seed,status,auroc,auroc_low,auroc_high,aupr,fpr95,n_normal,"
+    "n_anomaly,fit_seconds,score_seconds,recipe,reason"
+)
+RUN = ("run", "--protocol", "test2", "--case", "2")
+
+
+def rows(*words) -> list[dict[str, str]]:
+    return list(csv.DictReader(harness("results", "--format", "csv", *words).out.splitlines()))
+
+
+def files(folder: str | Path = "results") -> list[Path]:
+    return sorted(path for path in Path(folder).rglob("*") if path.is_file())
+
+
+def record_files() -> list[Path]:
+    return [path for path in files("results/records") if path.suffix == ".json"]
+
+
+def scores_file(store: Store, record: Record) -> Path:
+    (path,) = (path for path in store.files(record) if path.suffix == ".npz")
+    return path
+
+
+# --- what is in a record ---------------------------------------------------------------------------------------------
+
+
+def test_the_columns_of_the_results_are_fixed(here):
+    bad = plugin("bad", fit="raise RuntimeError('a, b\\n\"c\"')")
+    harness(
+        "run",
+        "--protocol",
+        "test2",
+        "--case",
+        "1,2",
+        "--method",
+        f"{plugin()},{bad},subcluster",
+        "--set",
+        "subcluster.epochs=1",
+        code=1,
+    )
+    text = harness("results", "--format", "csv").out
+    assert text.splitlines()[0] == COLUMNS
+    found = {(row["method"], row["case"], row["score"]): row for row in rows()}
+    assert set(found) == {
+        *(("mean-image", k, "L2") for k in "12"),
+        *(("bad", k, "") for k in "12"),
+        ("subcluster", "1", ""),
+        *(("subcluster", "2", score) for score in ("MAX", "ODIN")),
+    }
+    ok, failed, skipped = found["mean-image", "1", "L2"], found["bad", "1", ""], found["subcluster", "1", ""]
+    assert (ok["status"], ok["reason"], ok["recipe"], ok["seed"]) == ("ok", "", "small", "0")
+    assert (ok["protocol"], ok["dataset"], ok["anomaly_set"]) == ("test2", "digits", "anomaly")
+    assert int(ok["n_normal"]) + int(ok["n_anomaly"]) > 300
+    assert 0 <= float(ok["auroc_low"]) <= float(ok["auroc"]) <= float(ok["auroc_high"]) <= 1
+    assert (failed["status"], failed["reason"]) == ("failed", 'RuntimeError: a, b "c"')
+    assert (skipped["status"], skipped["reason"]) == ("skipped", "needs at least two sub-clusters")
+    for row in (failed, skipped):
+        assert row["auroc"] == row["auroc_low"] == row["aupr"] == row["fpr95"] == ""
+    # The other forms have the same content.
+    for one, other in zip(json.loads(harness("results", "--format", "json").out), rows(), strict=True):
+        assert {key: "" if value is None else str(value) for key, value in one.items()} == other
+    assert len(harness("results").out.splitlines()) == 2 + len(rows())
+
+
+def test_results_are_filtered(here):
+    harness("run", "--protocol", "test2", "--case", "1,2", "--seed", "0,1", "--method", plugin())
+    assert len(rows()) == 4
+    assert {row["case"] for row in rows("--case", "2", "--seed", "1")} == {"2"}
+    assert [row["seed"] for row in rows("--case", "2", "--seed", "1")] == ["1"]
+    for option in ("--protocol", "--dataset", "--method", "--recipe", "--case"):
+        assert rows(option, "something-else") == []
+
+
+def test_the_metrics_follow_from_the_kept_scores(here):
+    harness(
+        "run",
+        "--protocol",
+        "test2",
+        "--case",
+        "2",
+        "--method",
+        f"{plugin()},subcluster",
+        "--recipe",
+        "fast",
+        "--set",
+        "recipe.epochs=2",
+    )
+    store = Store(Path("results"))
+    made = list(store.records())
+    assert sum(len(record.scores) for record in made) == 3
+    for record in made:
+        path = scores_file(store, record)
+        assert hashlib.sha256(path.read_bytes()).hexdigest() == record.scores_sha256
+        with np.load(path, allow_pickle=False) as file:
+            kept = dict(file)
+        assert set(kept) == {f"{part}.{name}" for part in ("normal", "anomaly") for name in record.scores}
+        for name, metrics in record.scores.items():
+            normal, anomaly = kept[f"normal.{name}"], kept[f"anomaly.{name}"]
+            assert (len(normal), len(anomaly)) == (record.n_normal, record.n_anomaly)
+            truth = np.repeat([0, 1], [len(normal), len(anomaly)])
+            assert metrics.auroc == pytest.approx(roc_auc_score(truth, np.concatenate([normal, anomaly])), abs=1e-12)
+            aupr = average_precision_score(truth, np.concatenate([normal, anomaly]))
+            assert metrics.aupr == pytest.approx(aupr, abs=1e-12)
+            assert measure(normal, anomaly) == metrics
+
+
+def test_a_record_explains_itself(here):
+    harness(*RUN, "--method", plugin(uses_labels=True), "--seed", "3")
+    (path,) = record_files()
+    record = json.loads(path.read_text())
+    assert (record["clusters"], record["labels"], record["anomaly"]) == ([["0"], ["1"]], True, list("56789"))
+    assert record["seed"] == 3
+    assert set(record["digests"]) >= {"protocol", "dataset", "recipe", "method"}
+    assert {"commit", "dirty", "python", "processor", "packages", "finished", "harness"} <= set(record["provenance"])
+    assert {"torch", "numpy", "scikit-learn"} <= set(record["provenance"]["packages"])
+    assert record["numerics"]["device"] == "cpu"
+    assert record["fit_seconds"] >= 0
+
+
+# --- never half a record ---------------------------------------------------------------------------------------------
+
+
+def sample(store: Store, auroc: float) -> tuple[Record, dict[str, np.ndarray]]:
+    """A record of the store that is not kept yet, with scores of its own."""
+    record = next(store.records())
+    rng = np.random.default_rng(int(auroc * 100))
+    scores = {"normal.L2": rng.normal(size=record.n_normal), "anomaly.L2": rng.normal(size=record.n_anomaly)}
+    metrics = {"L2": record.scores["L2"].model_copy(update={"auroc": auroc})}
+    return record.model_copy(update={"scores": metrics}), scores
+
+
+def whole(store: Store, cell) -> float | None:
+    """The AUROC on record, seen to be with the scores that it was recorded with; None if there is no record."""
+    record = store.find(cell)
+    if record is None:
+        return None
+    path = scores_file(store, record)
+    assert hashlib.sha256(path.read_bytes()).hexdigest() == record.scores_sha256, "scores of another record"
+    return record.scores["L2"].auroc
+
+
+@pytest.mark.parametrize("fails", ["replace", "fsync"])
+@pytest.mark.parametrize("at", range(5))
+def test_a_crash_leaves_the_record_of_before_or_the_new_one(here, monkeypatch, fails, at):
+    harness(*RUN, "--method", plugin())
+    store = Store(Path("results"))
+    first, scores = sample(store, 0.25)
+    cell = store.write(first, scores).cell
+    assert whole(store, cell) == 0.25
+
+    real, calls = getattr(os, fails), []
+
+    def crash(*args, **kwargs):
+        calls.append(args)
+        if len(calls) > at:
+            raise OSError(28, "No space left on device")
+        return real(*args, **kwargs)
+
+    second, scores = sample(store, 0.75)
+    with monkeypatch.context() as patched:
+        patched.setattr(os, fails, crash)
+        try:
+            store.write(second, scores)
+            finished = True
+        except OSError:
+            finished = False
+    assert whole(Store(Path("results")), cell) == (0.75 if finished else 0.25)
+    assert not [path for path in files() if path.suffix == ".part"]
+    # And it can be tried again, with nothing lost.
+    store.write(second, scores)
+    assert whole(store, cell) == 0.75
+    kept = [
+        json.loads(path.read_text())["scores"]["L2"]["auroc"]
+        for path in files("results/superseded")
+        if path.suffix == ".json"
+    ]
+    assert 0.25 in kept
+
+
+def test_a_record_that_is_replaced_is_kept_with_its_scores(here):
+    words = (*RUN, "--method", plugin())
+    harness(*words)
+    before = {path.suffix: path.read_bytes() for path in files("results/records")}
+    plugin(score='return {"L2": -images.float().flatten(1).mean(1)}')
+    harness(*words)
+    after = {path.suffix: path.read_bytes() for path in files("results/records")}
+    assert {path.suffix: path.read_bytes() for path in files("results/superseded")} == before
+    assert set(after) == {".json", ".npz"}
+    assert after[".npz"] != before[".npz"]
+    assert len(rows()) == 1
+    # A failure does not make the number of before disappear either.
+    plugin(fit="raise RuntimeError")
+    harness(*words, code=1)
+    assert after[".npz"] in [path.read_bytes() for path in files("results/superseded")]
+    assert [row["status"] for row in rows()] == ["failed"]
+    assert len(files("results/records")) == 1
+
+
+def test_equal_scores_are_equal_bytes(here):
+    harness(*RUN, "--method", plugin())
+    store = Store(Path("results"))
+    record, scores = sample(store, 0.5)
+    written = {store.write(record, scores).scores_sha256 for _ in range(2)}
+    assert len(written) == 1
+
+
+def test_a_command_that_is_interrupted_keeps_what_is_finished(here):
+    interrupted = spy("slow", body="def build(self, task, run):\n        if run.seed == 1: raise KeyboardInterrupt\n")
+    harness(*RUN, "--method", interrupted, "--seed", "0,1,2", code=130)
+    assert [row["seed"] for row in rows()] == ["0"]
+    assert harness("plan", *RUN[1:], "--method", interrupted, "--seed", "0,1,2").statuses == [
+        "done",
+        "to run",
+        "to run",
+    ]
+
+
+# --- damaged ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{}", b"null", b"[1, 2]", b"\xff\x00\x01", b'{"schema_version": 99}', None],
+    ids=["empty", "no keys", "null", "list", "bytes", "future", "half"],
+)
+@pytest.mark.parametrize("command", ["results", "leaderboard"])
+def test_a_damaged_record_is_named_in_one_line(here, content, command):
+    harness("run", "--protocol", "test2", "--case", "1,2", "--method", plugin())
+    damaged = record_files()[0]
+    damaged.write_bytes(damaged.read_bytes()[:200] if content is None else content)
+    line = harness(command, code=2).line
+    assert str(damaged) in line
+    assert "move it away and run again" in line
+    damaged.unlink()
+    harness("run", "--protocol", "test2", "--case", "1,2", "--method", plugin())
+    assert len(rows()) == 2
+
+
+@pytest.mark.parametrize("keep", [0, 10, 300, -1])
+def test_damaged_scores_are_named_in_one_line(here, keep):
+    harness(*RUN, "--method", plugin())
+    store = Store(Path("results"))
+    record = next(store.records())
+    path = scores_file(store, record)
+    content = path.read_bytes()
+    path.write_bytes(content[:keep] if keep >= 0 else content[:100] + bytes(8) + content[108:])
+    with pytest.raises(HarnessError, match=r"\.npz"):
+        store.scores(record)
+    path.unlink()
+    with pytest.raises(HarnessError, match=r"\.npz"):
+        store.scores(record)
+
+
+@pytest.mark.parametrize("keep", [None, 0, 40])
+def test_a_fit_whose_weights_are_gone_is_trained_again(here, keep):
+    method = spy()
+    harness(*RUN, "--method", method)
+    (weights,) = Path("results/fits").glob("*.safetensors")
+    if keep is None:
+        weights.unlink()
+    else:
+        weights.write_bytes(weights.read_bytes()[:keep])
+    harness("run", "--protocol", named({"a": case(["0", "1"], "9")}), "--method", method)
+    assert len(fits(method)) == 2
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"\xff"])
+def test_a_fit_whose_description_is_damaged_is_trained_again(here, content):
+    method = spy()
+    harness(*RUN, "--method", method)
+    (description,) = Path("results/fits").glob("*.json")
+    description.write_bytes(content)
+    harness("run", "--protocol", named({"a": case(["0", "1"], "9")}), "--method", method)
+    assert len(fits(method)) == 2
+
+
+# --- names -----------------------------------------------------------------------------------------------------------
+
+NAMES = st.text(st.characters(exclude_categories=["Cs"]), max_size=80) | st.sampled_from(["..", ".", "a/../..", "a b"])
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(NAMES, NAMES, NAMES, st.integers(0, 9)), min_size=1, max_size=4, unique=True))
+def test_no_name_leaves_the_folder_or_takes_another_s_place(tmp_path_factory, names):
+    root = tmp_path_factory.mktemp("store")
+    store = Store(root / "results")
+    made = [
+        Record(
+            protocol=protocol,
+            dataset="d",
+            case=case,
+            anomaly_set=anomaly,
+            method="m",
+            seed=seed,
+            recipe="r",
+            status="skipped",
+            reason=f"number {i}",
+        )
+        for i, (protocol, case, anomaly, seed) in enumerate(names)
+    ]
+    for record in made:
+        store.write(record)
+    assert [store.find(record.cell) for record in made] == made
+    assert sorted(record.reason for record in store.records()) == sorted(record.reason for record in made)
+    assert [path.name for path in root.iterdir()] == ["results"]

@@ -1,0 +1,330 @@
+"""Carrying out a fit: what a method is handed, what of it can be relied on again, and how a failure is told."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from fake_data import make
+from sklearn.metrics import roc_auc_score
+from tiny import DISTANCE, MEAN, case, fits, harness, named, plugin, scorings, spy
+
+import harness as api
+from harness.plugins import Plugins
+from harness.records import Record, Store
+from harness.run import describe
+
+ONE = ("--protocol", "test2", "--case", "1")
+TWO = ("--protocol", "test2", "--case", "2")
+
+
+def records(folder: str = "results") -> list[Record]:
+    return list(Store(Path(folder)).records())
+
+
+def hashes(split: str, *classes: str) -> list[str]:
+    images, _ = make("digits").load(split, classes)
+    return [hashlib.sha256(image.numpy().tobytes()).hexdigest() for image in images]
+
+
+# --- what a method is handed -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("labels", ["visible", "withheld"])
+@pytest.mark.parametrize("uses_labels", [True, False])
+def test_fit_sees_normal_training_images_and_no_label_too_many(here, labels, uses_labels):
+    method = spy(uses_labels=uses_labels)
+    protocol = named({"a": case(["4", ["2", "7"]], near=["1"], far=["patches"])}, labels=labels)
+    harness("run", "--protocol", protocol, "--method", method)
+    (seen,) = fits(method)
+    assert Counter(seen["hashes"]) == Counter(hashes("train", "4", "2", "7"))
+    anything_else = hashes("test", *"0123456789", "patches") + hashes("train", *"01356", "8", "9")
+    assert not set(seen["hashes"]) & set(anything_else)
+    if not (uses_labels and labels == "visible"):
+        assert seen["labels"] is None
+        return
+    clusters: dict[int, Counter] = {}
+    for label, one in zip(seen["labels"], seen["hashes"], strict=True):
+        clusters.setdefault(label, Counter())[one] += 1
+    assert sorted(clusters) == [0, 1]
+    expected = [Counter(hashes("train", "4")), Counter(hashes("train", "2", "7"))]
+    assert sorted(clusters.values(), key=len) == sorted(expected, key=len)
+
+
+def test_score_sees_the_test_images_and_nothing_that_tells_them_apart(here):
+    method = spy()
+    harness("run", "--protocol", named({"a": case(["4"], near=["1"], far=["patches"])}), "--method", method)
+    seen = [one for scoring in scorings(method) for one in scoring["hashes"]]
+    assert Counter(seen) == Counter(hashes("test", "4", "1", "patches"))
+    digits = seen[: -len(hashes("test", "patches"))]
+    normal = set(hashes("test", "4"))
+    places = [place for place, one in enumerate(digits) if one in normal]
+    assert max(places) - min(places) > 1.5 * len(places)  # not block by block
+
+
+def test_the_task_describes_the_training_images_alone():
+    images, _ = make("digits").load("train", ("3", "5"))
+    task = describe(images, 2)
+    pixels = images.double().numpy() / 255
+    assert (task.channels, task.height, task.width, task.n_images, task.n_clusters) == (1, 8, 8, len(images), 2)
+    assert task.mean == pytest.approx(pixels.mean((0, 2, 3)))
+    assert task.std == pytest.approx(pixels.std((0, 2, 3)))
+    flat = describe(torch.full((4, 3, 2, 2), 7, dtype=torch.uint8), None)
+    assert flat.mean == pytest.approx((7 / 255,) * 3)
+    assert flat.std == pytest.approx((1 / 255,) * 3)
+
+
+def test_the_accuracy_is_that_of_the_predicted_clusters(here):
+    # Predicts by brightness, whatever the label: the truth comes from the data set.
+    predict = "def predict(self, images):\n        return (images.float().mean((1, 2, 3)) > 80).long()\n"
+    method = plugin(body=predict, uses_labels=True)
+    harness("run", "--protocol", named({"a": case(["1", ["0", "8"]], "3")}), "--method", method)
+    images, labels = make("digits").load("test", ("0", "8", "1"))
+    predicted = images.double().mean((1, 2, 3)) > 80
+    # Clusters are told apart in order of their names: ("0", "8") before ("1",).
+    assert records()[0].accuracy == pytest.approx(((labels == 2) == predicted).double().mean().item(), abs=1e-6)
+
+
+# --- the same again --------------------------------------------------------------------------------------------------
+
+FAST = ("--method", "subcluster", *TWO, "--set", "subcluster.epochs=2")
+
+
+def scores(folder: str) -> bytes:
+    (path,) = Path(folder).rglob("*.npz")
+    return path.read_bytes()
+
+
+def test_the_same_seed_gives_the_same_numbers_to_the_last_digit(here):
+    torch.manual_seed(1)
+    harness("run", *FAST, "--results", "one")
+    torch.manual_seed(2)
+    np.random.rand(3)
+    harness("run", *FAST, "--results", "two")
+    harness("run", *FAST, "--results", "three", "--seed", "1")
+    assert scores("one") == scores("two")
+    assert records("one")[0].scores == records("two")[0].scores
+    assert records("one")[0].diagnostics == records("two")[0].diagnostics
+    assert records("one")[0].scores != records("three")[0].scores
+
+
+def test_numbers_do_not_depend_on_what_else_is_run(here):
+    harness("run", *FAST, "--results", "alone")
+    both = named({"before": case(["6", "7"], "8"), "same": case(["1", "0"], *"56789")})
+    words = ("--protocol", both, "--method", "subcluster", "--set", "subcluster.epochs=2")
+    harness("run", *words, "--results", "among")
+    alone, among = records("alone")[0], records("among")[1]
+    assert among.case == "same"
+    for name in alone.scores:
+        assert among.scores[name].auroc == pytest.approx(alone.scores[name].auroc, abs=1e-4)
+
+
+def test_a_fit_that_is_loaded_scores_as_when_it_was_trained(here):
+    harness("run", *FAST)
+    again = named({"again": case(["0", "1"], *"56789")})
+    err = harness("run", "--protocol", again, "--method", "subcluster", "--set", "subcluster.epochs=2").err
+    assert "already trained" in err
+    again, first = sorted(records(), key=lambda record: record.protocol)
+    assert again.scores == first.scores
+    assert (again.accuracy, again.fit_seconds) == (first.accuracy, first.fit_seconds)
+    assert again.scores_sha256 == first.scores_sha256
+
+
+STATES = {
+    "a tensor": MEAN,
+    "a list of tensors": f"{MEAN}; self.means = [self.mean]; del self.mean",
+    "a number beside a tensor": f"{MEAN}; self.scale = 3.0; self.mean = self.mean / 3",
+    "tensors that share memory": f"{MEAN}; self.other = self.mean",
+    "a transposed tensor": f"{MEAN}; self.mean = self.mean.mT.contiguous().mT",
+    "an object of scikit-learn": "import sklearn.decomposition as d; "
+    "self.pca = d.PCA(4).fit(train.images.flatten(1).numpy())",
+}
+SCORES = {
+    "a list of tensors": DISTANCE.replace("self.mean", "self.means[0]"),
+    "a number beside a tensor": DISTANCE.replace("self.mean", "self.mean * getattr(self, 'scale', 1)"),
+    "an object of scikit-learn": 'import torch; return {"L2": -torch.as_tensor('
+    "self.pca.score_samples(images.flatten(1).numpy()))}",
+}
+
+
+@pytest.mark.parametrize("kind", STATES)
+def test_whatever_a_method_learns_a_shared_fit_scores_alike(here, kind):
+    method = plugin("m", fit=STATES[kind], score=SCORES.get(kind, DISTANCE))
+    harness("run", *TWO, "--method", method)
+    harness("run", "--protocol", named({"again": case(["0", "1"], *"56789")}), "--method", method)
+    again, first = sorted(records(), key=lambda record: record.protocol)
+    assert again.scores == first.scores
+
+
+def test_random_numbers_outside_go_on_as_if_nothing_had_happened(here):
+    wild = "import random, numpy, torch; random.seed(7); numpy.random.seed(7); torch.manual_seed(7); " + MEAN
+
+    def draw():
+        return random.random(), np.random.rand(), torch.rand(1).item()
+
+    def after(*words, code=0):
+        random.seed(0)
+        np.random.seed(0)
+        torch.manual_seed(0)
+        if words:
+            harness(*words, code=code)
+        return draw()
+
+    assert after("run", *FAST) == after()
+    assert after("run", *ONE, "--method", plugin("wild", wild)) == after()
+    assert after("run", *ONE, "--method", plugin("sad", wild + "; 1 / 0"), code=1) == after()
+
+
+def test_build_fit_and_score_find_the_seed_set(here):
+    draw = "import random, numpy, torch; print('drawn', random.random(), numpy.random.rand(), torch.rand(1).item()); "
+    build = f"def build(self, task, run):\n        {draw}\n"
+    method = plugin(fit=draw + MEAN, score=draw + DISTANCE, body=build)
+    drawn = []
+    for i, seed in enumerate((0, 0, 1)):
+        out = harness("run", *ONE, "--method", method, "--seed", seed, "--results", f"r{i}").out
+        drawn.append([line for line in out.splitlines() if line.startswith("drawn")])
+    assert [len(lines) for lines in drawn] == [3, 3, 3]
+    assert drawn[0] == drawn[1]
+    assert not set(drawn[0]) & set(drawn[2])
+
+
+# --- scores do not depend on the company -----------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module", params=["subcluster", "rotnet", "ssl"])
+def fitted(request):
+    """A bundled method after one epoch on digits."""
+    cls = Plugins().get("method", request.param)
+    method = cls()
+    images, labels = make("digits").load("train", ("0", "1", "2"))
+    recipe = api.Recipe(network="two-conv", optimizer="adam", lr=1e-3, epochs=1, batch=64, precision="float32")
+    run = api.Run("cpu", 0, recipe, method.params)
+    torch.manual_seed(0)
+    method.build(describe(images, 3 if cls.uses_labels else None), run)
+    method.fit(api.Images(images, labels if cls.uses_labels else None), run)
+    return method
+
+
+def test_scores_do_not_depend_on_order_or_company(fitted):
+    images, _ = make("digits").load("test", ("0", "5", "patches"))
+    images = images[::9]
+    together = fitted.score(images)
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
+    shuffled = fitted.score(images[order])
+    alone = [fitted.score(image[None]) for image in images]
+    assert set(together) == set(fitted.scores)
+    for name, values in together.items():
+        assert values.shape == (len(images),)
+        # ODIN's step is a sign, which rounding may turn where the gradient is next to nothing.
+        tolerance = {"rtol": 1e-4, "atol": 1e-5 * values.std().item() + 1e-7}
+        torch.testing.assert_close(shuffled[name], values[order], **tolerance)
+        torch.testing.assert_close(torch.cat([one[name] for one in alone]), values, **tolerance)
+
+
+def test_scores_leave_the_images_and_the_network_alone(fitted):
+    images, _ = make("digits").load("test", ("5",))
+    before = images.clone()
+    first, second = fitted.score(images), fitted.score(images)
+    assert torch.equal(images, before)
+    for name in first:
+        assert torch.equal(first[name], second[name])
+
+
+# --- what goes wrong -------------------------------------------------------------------------------------------------
+
+FAILURES = {
+    "raises in build": (
+        {"body": "def build(self, task, run):\n        raise OSError('no room')\n"},
+        "OSError: no room",
+    ),
+    "raises in fit": ({"fit": "raise RuntimeError('first\\n  second line')"}, "RuntimeError: first second line"),
+    "raises without a word": ({"fit": "raise MemoryError"}, "MemoryError"),
+    "raises in score": ({"score": "raise KeyError('x')"}, "KeyError: 'x'"),
+    "raises in predict": (
+        {"uses_labels": True, "body": "def predict(self, images):\n        raise ValueError('lost')\n"},
+        "ValueError: lost",
+    ),
+    "no fit": ({"fit": "return super().fit(train, run)"}, "has no fit"),
+    "NaN": ({"score": "return {'L2': images.float().mean((1, 2, 3)).log() * 0 / 0}"}, "score L2 is not finite"),
+    "one infinity": (
+        {"score": "s = images.float().mean((1, 2, 3)); s[0] = float('inf'); return {'L2': s}"},
+        "score L2 is not finite for 1 test image",
+    ),
+    "another shape": ({"score": "return {'L2': images.float().flatten(1)[:, :1]}"}, "shape"),
+    "too few": ({"score": "return {'L2': images.float().mean((1, 2, 3))[1:]}"}, "shape"),
+    "another name": ({"score": "return {'L1': images.float().mean((1, 2, 3))}"}, "L1"),
+    "one name more": (
+        {"score": "s = images.float().mean((1, 2, 3)); return {'L2': s, 'extra': s}"},
+        "the method declares L2",
+    ),
+    "nothing": ({"score": "pass"}, "NoneType"),
+    "a tensor": ({"score": "return images.float().mean((1, 2, 3))"}, "Tensor"),
+}
+
+
+@pytest.mark.parametrize(("broken", "reason"), FAILURES.values(), ids=FAILURES)
+def test_a_failure_is_recorded_with_its_reason_and_stops_nothing_else(here, broken, reason):
+    bad, good = plugin("bad", **broken), plugin()
+    found = harness("run", *ONE, "--method", f"{bad},{good}", code=1)
+    failed, ok = records()
+    assert (failed.method, failed.status, ok.status) == ("bad", "failed", "ok")
+    assert reason in failed.reason
+    assert "\n" not in failed.reason
+    assert failed.scores == {}
+    assert f"bad, seed 0: FAILED: {failed.reason}" in found.err
+    assert f"failed: bad, case 1, seed 0: {failed.reason}" in found.out
+    assert "1 evaluation(s) failed" in found.err
+    (trace,) = Path("results/failures").iterdir()
+    assert trace.read_text().startswith("Traceback")
+    # Mended, it is run again, and the failure is forgotten.
+    plugin("bad", uses_labels=broken.get("uses_labels", False))
+    harness("run", *ONE, "--method", f"{bad},{good}")
+    assert [record.status for record in records()] == ["ok", "ok"]
+
+
+def test_one_bad_seed_does_not_spoil_the_others(here):
+    bad = plugin(fit=f"assert run.seed != 1, 'bad luck'; {MEAN}")
+    out = harness("run", *ONE, "--method", bad, "--seed", "0,1,2", code=1).out
+    assert [record.status for record in records()] == ["ok", "failed", "ok"]
+    assert "1 of 3 failed" in out
+
+
+def test_training_that_diverges_is_a_failure(here):
+    words = (*TWO, "--method", "subcluster", "--set", "subcluster.epochs=1", "--set", "subcluster.lr=1e30")
+    assert "FAILED: Diverged: training diverged" in harness("run", *words, code=1).err
+
+
+def test_numbers_of_a_method_need_no_particular_kind(here):
+    score = "return {'L2': images.float().mean((1, 2, 3)).numpy().astype('float16')}"
+    harness("run", *ONE, "--method", plugin(score=score))
+    assert records()[0].status == "ok"
+
+
+def test_differences_beyond_single_precision_keep_their_order(here):
+    score = "return {'L2': 1 + images.double().mean((1, 2, 3)) * 1e-12}"
+    harness("run", *ONE, "--method", plugin("fine", score=score))
+    harness("run", *ONE, "--method", plugin("coarse", score="return {'L2': images.double().mean((1, 2, 3))}"))
+    coarse, fine = records()
+    assert fine.scores == coarse.scores
+    kept = Store(Path("results")).scores(fine)
+    truth = np.repeat([0, 1], [fine.n_normal, fine.n_anomaly])
+    auroc = roc_auc_score(truth, np.concatenate([kept["normal.L2"], kept["anomaly.L2"]]))
+    assert auroc == pytest.approx(fine.scores["L2"].auroc, abs=1e-12)
+
+
+def test_normal_classes_without_training_images_are_refused(here):
+    protocol = named({"a": case(["0"], "5"), "b": case(["patches"], "5")})
+    err = harness("run", "--protocol", protocol, "--method", plugin(), code=2).err
+    assert "'patches' has test images only" in err.splitlines()[-1]
+
+
+def test_notes_of_a_method_are_kept(here):
+    harness("run", *ONE, "--method", plugin(fit=f"run.note(found=3, share=0.5); {MEAN}"))
+    assert records()[0].diagnostics == {"found": 3.0, "share": 0.5}
+    assert json.loads(next(Path("results/records").rglob("*.json")).read_text())["diagnostics"]["found"] == 3
