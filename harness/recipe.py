@@ -64,8 +64,10 @@ def read_recipe(dataset: str, name: str | None, method: str, changes: dict[str, 
     own = own.get(method, {}) if isinstance(own, dict) else own
     if not isinstance(own, dict):
         raise HarnessError(f"{where}: methods: write a table of values for each method, as in [methods.{method}]")
-    recipe = check(Recipe, values | own, where)
-    return name, check(Recipe, values | own | changes, "--set") if changes else recipe
+    recipe = check(Recipe, values, where)
+    for some, origin in ((own, f"{where}: methods.{method}"), (changes, "--set")):
+        recipe = check(Recipe, _changed(recipe.model_dump(), some), origin) if some else recipe
+    return name, recipe
 
 
 def _inherit(declared: dict[str, dict[str, Any]], key: str) -> dict[str, Any]:
@@ -74,4 +76,13 @@ def _inherit(declared: dict[str, dict[str, Any]], key: str) -> dict[str, Any]:
     if "like" not in values:
         return values
     parent = _inherit(declared, values.pop("like"))
-    return parent | values | {"methods": parent.get("methods", {}) | values.get("methods", {})}
+    methods = parent.get("methods", {}) | values.get("methods", {})
+    for method in methods:
+        methods[method] = parent.get("methods", {}).get(method, {}) | values.get("methods", {}).get(method, {})
+    return _changed(parent, values) | {"methods": methods}
+
+
+def _changed(values: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """With changes, of which the paper states none."""
+    stated = [field for field in values.get("stated", ()) if field not in changes]
+    return values | {"stated": stated} | changes

@@ -1,0 +1,85 @@
+"""Sub-clusters without labels: what k-means finds is what the classifier is trained on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from sklearn.metrics import adjusted_rand_score
+from tiny import harness, plugin
+
+from harness.kit import kmeans
+from harness.plugins import Plugins
+from harness.records import Store
+
+FAST = ("--set", "recipe.epochs=6", "--set", "recipe.network=two-conv-pooled")
+TEST5 = ("run", "--protocol", "test5", "--method", "subcluster", *FAST)
+
+
+def found(**wanted):
+    records = [one for one in Store(Path("results")).records() if one.method == "subcluster"]
+    return [one for one in records if all(getattr(one, key) == value for key, value in wanted.items())]
+
+
+def test_the_proposal_runs_where_labels_are_withheld(here):
+    harness(*TEST5)
+    assert {(one.status, one.reason) for one in found()} == {("skipped", "labels are withheld")}
+    harness(*TEST5, "--set", "subcluster.clusters=kmeans:4")
+    scored = found(status="ok")
+    assert scored
+    for one in scored:
+        assert one.labels is False
+        assert one.accuracy is None
+        assert one.scores["MAX"].auroc > 0.6
+        assert one.diagnostics["smallest_cluster"] > 0
+
+
+def test_on_the_embedding_of_another_method(here):
+    harness(*TEST5, "--set", "subcluster.clusters=kmeans:3:isif")
+    assert found(status="ok")
+    # A fit that is loaded again needs neither the embedding nor the training images.
+    fits = len(list(Path("results/fits").glob("*.json")))
+    for path in Path("results/records").rglob("*.json"):
+        path.unlink()
+    err = harness(*TEST5, "--set", "subcluster.clusters=kmeans:3:isif").err
+    assert "already trained" in err
+    assert len(list(Path("results/fits").glob("*.json"))) == fits
+
+
+def test_clusters_found_are_the_labels_that_the_network_learns(here):
+    cls = Plugins().get("method", "subcluster")
+    images, labels = Plugins().dataset("digits", Path("nowhere")).load("train", ("0", "1", "6"))
+    assigned, _ = kmeans(images.flatten(1).float() / 255, 3, seed=0)
+    assert adjusted_rand_score(labels, assigned) > 0.8
+    method = cls(cls.Params(clusters="kmeans:3"))
+
+    class Stub:
+        seed = 0
+        fitted = None
+
+        def note(self, **values):
+            assert values["smallest_cluster"] == assigned.bincount().min()
+
+    train = type("Train", (), {"images": images, "labels": torch.zeros(len(images), dtype=torch.int64)})
+    assert torch.equal(method._found(train, Stub()), assigned)
+
+
+@pytest.mark.parametrize("value", ["kmeans", "kmeans:1", "kmeans:x", "kmean:5", "kmeans:5:", ""])
+def test_what_is_no_way_to_find_clusters_is_refused(here, value):
+    line = harness(*TEST5, "--set", f"subcluster.clusters={value}", code=2).line
+    assert "clusters" in line
+    assert "kmeans:K:METHOD" in line
+
+
+def test_an_embedding_that_is_none_fails_with_its_reason(here):
+    mine = plugin("mine")
+    err = harness(*TEST5, "--plugins", mine, "--set", "subcluster.clusters=kmeans:3:mine", code=1).err
+    assert "the method 'mine' has no embed(); try isif" in err
+    err = harness(*TEST5, "--set", "subcluster.clusters=kmeans:3:nothing", code=1).err
+    assert "no method is called 'nothing'" in err
+
+
+def test_more_clusters_than_images_fail_with_their_reason(here):
+    err = harness(*TEST5, "--set", "subcluster.clusters=kmeans:5000", code=1).err
+    assert "into 5000 clusters: choose from 1 to" in err
