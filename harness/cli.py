@@ -149,7 +149,7 @@ def run(device: str, executor: str, plugin_paths: tuple[str, ...], results: Path
         click.echo(plan.summary(), err=True)
     cells = {one.evaluation.cell for one in plan.planned}
     records = [record for cell in cells if (record := store.find(cell))]
-    _print_leaderboards(sorted(records, key=lambda r: (r.protocol, r.dataset, r.recipe, r.seed)), request.protocols)
+    _print_leaderboards(records, request.protocols, store)
     failed = [record for record in records if record.status == "failed"]
     if failed:
         click.echo(f"{len(failed)} evaluation(s) failed; the tracebacks are in {store.root / 'failures'}", err=True)
@@ -263,7 +263,7 @@ def leaderboard(form: str, out: Path | None, **filters: Any) -> None:
     from harness.publish import publish
     from harness.table import render
 
-    made = leaderboards(_some(filters), filters["protocol"])
+    made = leaderboards(_some(filters), filters["protocol"], _store(filters["results"]).scores)
     if out is None:
         click.echo("\n".join(render(one.table, form) for one in made), nl=False)
     else:
@@ -396,8 +396,8 @@ def _name_of(protocol: str) -> str:
     return read_protocol(protocol).name if protocol.endswith(".toml") else protocol
 
 
-def _print_leaderboards(records: list[Record], protocols: tuple[str, ...]) -> None:
+def _print_leaderboards(records: list[Record], protocols: tuple[str, ...], store: Store) -> None:
     from harness.leaderboard import leaderboards
     from harness.table import render
 
-    click.echo("\n".join(render(one.table, "md") for one in leaderboards(records, protocols)), nl=False)
+    click.echo("\n".join(render(one.table, "md") for one in leaderboards(records, protocols, store.scores)), nl=False)

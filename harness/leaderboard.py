@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from harness.errors import HarnessError
@@ -12,10 +12,13 @@ from harness.protocol import Case, Protocol, read_protocol
 from harness.records import Record
 from harness.spec import digest
 from harness.table import Cell, Table
+from harness.ties import Entry, Scores, best_or_tied
 
 NOT_RUN, SKIPPED, FAILED, INCOMPLETE = "not run", "–", "failed", "incomplete"
 KNN = "kNN accuracy"
 """The name of a column that shows no AUROC, but how well a method's embedding tells the normal classes apart."""
+
+BOLD = "Bold: the best of its row, and what a paired test does not tell from it (DeLong, and seeds; 95 %)."
 
 
 @dataclass(frozen=True)
@@ -46,12 +49,15 @@ class Leaderboard:
     records: tuple[Record, ...]
 
 
-def leaderboards(records: Iterable[Record], protocol_paths: Sequence[str] = ()) -> list[Leaderboard]:
+def leaderboards(
+    records: Iterable[Record], protocol_paths: Sequence[str] = (), scores: Scores | None = None
+) -> list[Leaderboard]:
     """A table for every protocol, data set and recipe that there are records of.
 
     Args:
         records: whatever a results folder holds.
         protocol_paths: files of protocols that are not bundled.
+        scores: the per-image scores of a record; with them, the best of each row is bold, and what is tied with it.
 
     Raises:
         HarnessError: records of one table are not comparable; the line names two of them and what differs.
@@ -61,17 +67,17 @@ def leaderboards(records: Iterable[Record], protocol_paths: Sequence[str] = ()) 
     for record in sorted(records, key=lambda record: record.cell):
         shared = {owner: changes for owner, changes in record.settings.items() if owner != record.method}
         groups.setdefault((record.protocol, record.dataset, record.recipe, digest(shared)), []).append(record)
-    return [_leaderboard(group, own.get(group[0].protocol, group[0].protocol)) for group in groups.values()]
+    return [_leaderboard(group, own.get(group[0].protocol, group[0].protocol), scores) for group in groups.values()]
 
 
-def _leaderboard(records: list[Record], protocol_name: str) -> Leaderboard:
+def _leaderboard(records: list[Record], protocol_name: str, scores: Scores | None) -> Leaderboard:
     first = records[0]
     settings = {owner: changes for owner, changes in first.settings.items() if owner != first.method}
     protocol = read_protocol(protocol_name, declared_as(first), settings.get(first.protocol))
     _check_comparable(records, protocol)
     changed = "".join(f"-{digest(settings)[:6]}" if settings else "")
     name = f"{first.protocol}-{first.dataset}-{first.recipe}{changed}"
-    return Leaderboard(name, protocol, _table(records, protocol, settings), tuple(records))
+    return Leaderboard(name, protocol, _table(records, protocol, settings, scores), tuple(records))
 
 
 def _check_comparable(records: list[Record], protocol: Protocol) -> None:
@@ -109,7 +115,9 @@ def _label(record: Record) -> str:
     return f"{record.protocol} {record.dataset} case {record.case}, {record.method}, seed {record.seed}"
 
 
-def _table(records: list[Record], protocol: Protocol, settings: dict[str, dict[str, Any]]) -> Table:
+def _table(
+    records: list[Record], protocol: Protocol, settings: dict[str, dict[str, Any]], scores: Scores | None
+) -> Table:
     dataset = declared_as(records[0])
     cases, layout = protocol.cases(dataset), protocol.table
     sets = list(dict.fromkeys(name for case in cases for name in case.anomalies))
@@ -121,32 +129,69 @@ def _table(records: list[Record], protocol: Protocol, settings: dict[str, dict[s
     for record in records:
         found.setdefault((record.case, record.anomaly_set, Variant.of(record)), []).append(record)
 
+    counted = [all(case.averaged for case in row) for row in in_row.values()]
     lines = []
     for variant, score, group in table_columns(records, protocol):
         for name in sets:
-            cells: list[Cell | str] = []
+            line = _Line(group, score, name)
             for row in in_row.values():
-                here = [found.get((case.name, name, variant), []) for case in row if name in case.anomalies]
-                cells.append(table_cell(here, score, seeds) if here else "")
+                line.made_from.append([found.get((c.name, name, variant), []) for c in row if name in c.anomalies])
+                line.cells.append(table_cell(line.made_from[-1], score, seeds) if line.made_from[-1] else Cell(""))
             if layout.average:
-                counted = [all(case.averaged for case in row) for row in in_row.values()]
-                cells.append(_average([cell for cell, yes in zip(cells, counted, strict=True) if yes and cell]))
-            lines.append((group, f"{score} {name}" if len(sets) > 1 else score, cells))
+                of = [place for place, yes in enumerate(counted) if yes and line.made_from[place]]
+                line.cells.append(_average([line.cells[place] for place in of]))
+                line.made_from.append([case for place in of for case in line.made_from[place]])
+            lines.append(line)
+    notes = _notes(records, protocol, seeds, settings)
+    if scores and any(_embolden([line for line in lines if line.anomaly_set == name], scores) for name in sets):
+        notes.insert(1, BOLD)
 
     names = [*in_row, *(["average"] if layout.average else [])]
+    heads = [f"{line.score} {line.anomaly_set}" if len(sets) > 1 else line.score for line in lines]
     if layout.rows == "methods":
         head = [[layout.corner, *names]]
-        rows = [[f"{group} {score}", *cells] for group, score, cells in lines]
+        rows = [[f"{line.group} {head}", *line.cells] for line, head in zip(lines, heads, strict=True)]
     else:
-        head = [["", *(group for group, _, _ in lines)], [layout.corner, *(score for _, score, _ in lines)]]
-        rows = [[name, *(cells[place] for _, _, cells in lines)] for place, name in enumerate(names)]
+        head = [["", *(line.group for line in lines)], [layout.corner, *heads]]
+        rows = [[name, *(line.cells[place] for line in lines)] for place, name in enumerate(names)]
     return Table(
         title=f"{protocol.section(dataset).table or layout.title}, {_data(records[0])}: {protocol.title}",
         head=head,
         rows=rows,
-        notes=_notes(records, protocol, seeds, settings),
+        notes=notes,
         rule_before_last=layout.average and layout.rows == "cases",
     )
+
+
+@dataclass
+class _Line:
+    """The numbers of one score on one anomaly set, over the cases, and the records that each is made from."""
+
+    group: str
+    score: str
+    anomaly_set: str
+    cells: list[Cell] = field(default_factory=list)
+    made_from: list[list[list[Record]]] = field(default_factory=list)
+
+
+def _embolden(lines: list[_Line], scores: Scores) -> bool:
+    """Set in bold the best of the lines in each place, and what is tied with it; whether there was any."""
+    found = False
+    for place in range(len(lines[0].cells)):
+        able = [(line, entry) for line in lines if (entry := _entry(line, place))]
+        if len(able) > 1:
+            found = True
+            tied = best_or_tied([entry for _, entry in able], scores)
+            for (line, _), bold in zip(able, tied, strict=True):
+                line.cells[place] = replace(line.cells[place], bold=bold)
+    return found
+
+
+def _entry(line: _Line, place: int) -> Entry | None:
+    """What a number is made from, if it is an AUROC of every case that it stands for."""
+    scored = tuple(tuple(r for r in case if line.score in r.scores) for case in line.made_from[place])
+    numbered = line.cells[place].value is not None and line.score != KNN
+    return Entry(line.score, scored) if numbered and all(scored) else None
 
 
 def table_columns(records: list[Record], protocol: Protocol) -> list[tuple[Variant, str, str]]:

@@ -172,13 +172,19 @@ def pooled_interval(seeds: Sequence[Metrics]) -> tuple[float, float]:
     Raises:
         ValueError: there are no seeds.
     """
-    from scipy.special import stdtrit
-
     summary = over_seeds([one.auroc for one in seeds])
     below = statistics.fmean(one.auroc - one.auroc_low for one in seeds)
     above = statistics.fmean(one.auroc_high - one.auroc for one in seeds)
-    spread = 0.0 if summary.std is None else float(stdtrit(summary.n - 1, 1 - TAIL)) * summary.std / summary.n**0.5
+    spread = student([one.auroc for one in seeds])
     return max(summary.mean - math.hypot(below, spread), 0.0), min(summary.mean + math.hypot(above, spread), 1.0)
+
+
+def student(values: Sequence[float]) -> float:
+    """How far the 95 % interval of the mean reaches on either side, by Student's t; 0 for a single value."""
+    from scipy.special import stdtrit
+
+    summary = over_seeds(values)
+    return 0.0 if summary.std is None else float(stdtrit(summary.n - 1, 1 - TAIL)) * summary.std / summary.n**0.5
 
 
 def _scores(values: ArrayLike, kind: str) -> NDArray[np.float64]:
