@@ -252,22 +252,33 @@ def results(form: str, **filters: Any) -> None:
 @filter_options
 @click.option("--format", "form", type=click.Choice(["md", "html", "tex", "csv"]), default="md", show_default=True)
 @click.option("--out", type=Path, help="Publish here: the tables, and the records and scores that they are made from.")
-def leaderboard(form: str, out: Path | None, **filters: Any) -> None:
+@click.option("--check", is_flag=True, help="Derive all that is published in --out (or leaderboard/) again.")
+def leaderboard(form: str, out: Path | None, check: bool, **filters: Any) -> None:
     """The tables of the paper, from the records.
 
     \b
     harness leaderboard --protocol test2
     harness leaderboard --out leaderboard/
+    harness leaderboard --check --out leaderboard/
     """
+    from harness import publish
     from harness.leaderboard import leaderboards
-    from harness.publish import publish
     from harness.table import render
 
-    made = leaderboards(_some(filters), filters["protocol"], _store(filters["results"]).scores)
+    store, protocols = _store(filters["results"]), filters["protocol"]
+    if check:
+        folder = out or Path("leaderboard")
+        found = publish.problems(folder, protocols)
+        for problem in found:
+            click.echo(problem)
+        click.echo(f"{folder}: {len(found)} problem(s)" if found else f"{folder}: everything derives from its records")
+        raise SystemExit(1 if found else 0)
+    records = _some(filters)
     if out is None:
+        made = leaderboards(records, protocols, store.scores)
         click.echo("\n".join(render(one.table, form) for one in made), nl=False)
     else:
-        for path in publish(made, _store(filters["results"]), out, form):
+        for path in publish.publish(records, store, out, form, protocols):
             click.echo(path)
 
 

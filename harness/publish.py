@@ -1,42 +1,153 @@
-"""A folder that can be published: tables, figures, and the records and per-image scores that they are made from."""
+"""A folder that can be published: tables, figures, and the records and per-image scores that they are made from.
+
+The folder is a results folder, and its tables are made from all that it holds: a row that is added to it stands beside
+those that were there. `problems` derives everything in it again.
+"""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from harness.errors import HarnessError
-from harness.leaderboard import Leaderboard
-from harness.records import Store
-from harness.table import render
+from harness.leaderboard import Leaderboard, leaderboards
+from harness.metrics import Metrics, measure
+from harness.records import Record, Store
+from harness.table import FORMATS, render
+
+NEGLIGIBLE = 1e-9
+"""By how much a number that is computed again, on another machine, may differ."""
 
 
-def publish(boards: Iterable[Leaderboard], store: Store, out: Path, form: str) -> list[Path]:
-    """Write each table and its figures as files, and copy its records and scores beside it; the files written.
+def publish(records: Iterable[Record], store: Store, out: Path, form: str, protocols: Sequence[str] = ()) -> list[Path]:
+    """Add records and their scores to a folder, and write the tables and figures that they belong to.
+
+    Args:
+        records: of `store`.
+        form: of the tables: md, html, tex or csv.
+        protocols: files of protocols that are not bundled.
+
+    Returns:
+        the tables and figures.
 
     Raises:
-        HarnessError: the folder can't be written to.
+        HarnessError: the records can't share a table with those of the folder, or it can't be written to.
     """
+    there = Store(out, "--out")
+    same = out.resolve() == store.root.resolve()
+    before = {} if same else {record.cell: record for record in there.records()}
+    added = {record.cell: record for record in records}
+
+    def scores(record: Record):
+        return (store if record.cell in added else there).scores(record)
+
+    boards = leaderboards((before | added).values(), protocols, scores)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        for cell, record in added.items():
+            _copy(record, store, out, before.get(cell))
+        touched = (board for board in boards if any(record.cell in added for record in board.records))
+        return [path for board in touched for path in _write(board, Store(out), form)]
+    except OSError as error:
+        raise HarnessError(f"--out {out}: can't write there: {error}") from None
+
+
+def _copy(record: Record, store: Store, out: Path, replaced: Record | None) -> None:
+    wanted = {out / file.relative_to(store.root): file for file in store.files(record)}
+    for copy, file in wanted.items():
+        if copy.resolve() != file.resolve():
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, copy)
+    for old in Store(out).files(replaced) if replaced else ():
+        if old not in wanted:
+            old.unlink(missing_ok=True)
+
+
+def _write(board: Leaderboard, store: Store, form: str) -> list[Path]:
     from harness.figures import draw
     from harness.published import read_published
 
-    written, published = [], read_published()
+    path = store.root / f"{board.name}.{form}"
+    path.write_text(render(board.table, form), encoding="utf-8")
+    paper, label = read_published(), board.protocol.table.figure
+    return [path, *draw(board.name, board.records, board.protocol, store.scores, store.root, label, paper)]
+
+
+def problems(folder: Path, protocols: Sequence[str] = ()) -> list[str]:
+    """Everything in a published folder that does not follow from the rest of it, one line each; none if all is well.
+
+    Each record is read strictly, its numbers are measured again from its per-image scores, and every table is made
+    again from the records and compared letter by letter. Figures are not: they depend on the drawing library.
+    """
+    store = Store(folder, "--out")
+    files = sorted((folder / "records").rglob("*")) if (folder / "records").is_dir() else []
+    found: list[str] = []
+    records: list[Record] = []
+    for path in (file for file in files if file.suffix == ".json"):
+        try:
+            record = Record.model_validate_json(path.read_bytes())
+        except (OSError, ValidationError) as error:
+            found.append(f"{path}: not a readable record: {str(error).splitlines()[0]}")
+            continue
+        records.append(record)
+        wrong = f"holds the record of another cell, {store.files(record)[0]}" if path not in store.files(record) else ""
+        found += [f"{path}: {problem}" for problem in ([wrong] if wrong else _wrong_numbers(record, store))]
+    known = {file for record in records for file in store.files(record)}
+    found += [f"{file}: belongs to no record" for file in files if file.suffix == ".npz" and file not in known]
+    if not records:
+        return [*found, f"{folder}: no records; publish some with harness leaderboard --out {folder}"]
     try:
-        for board in boards:
-            path = out / f"{board.name}.{form}"
-            out.mkdir(parents=True, exist_ok=True)
-            path.write_text(render(board.table, form), encoding="utf-8")
-            figures = draw(
-                board.name, board.records, board.protocol, store.scores, out, board.protocol.table.figure, published
-            )
-            written += [path, *figures]
-            if out.resolve() != store.root.resolve():
-                for record in board.records:
-                    for file in store.files(record):
-                        copy = out / file.relative_to(store.root)
-                        copy.parent.mkdir(parents=True, exist_ok=True)
-                        shutil.copyfile(file, copy)
-    except OSError as error:
-        raise HarnessError(f"--out {out}: can't write there: {error}") from None
-    return written
+        boards = leaderboards(records, protocols, store.scores)
+    except HarnessError as error:
+        return [*found, str(error)]
+    return found + _wrong_tables(boards, folder)
+
+
+def _wrong_numbers(record: Record, store: Store) -> list[str]:
+    if record.status != "ok":
+        return []
+    try:
+        scores = store.scores(record)
+    except HarnessError as error:
+        return [str(error)]
+    wanted = {f"{part}.{name}": n for name in record.scores for part, n in _sizes(record).items()}
+    sizes = {name: len(values) for name, values in scores.items()}
+    if sizes != wanted:
+        return [f"the scores are of {sizes}, but the record says {wanted}"]
+    found = []
+    for name, claimed in record.scores.items():
+        try:
+            true = measure(scores[f"normal.{name}"], scores[f"anomaly.{name}"])
+        except ValueError as error:
+            found.append(f"{name}: {error}")
+            continue
+        for field in Metrics.model_fields:
+            a, b = getattr(claimed, field), getattr(true, field)
+            if abs(a - b) > NEGLIGIBLE:
+                found.append(f"{name}: the record says {field} {a:.6f}, its scores say {b:.6f}")
+    return found
+
+
+def _sizes(record: Record) -> dict[str, int]:
+    return {"normal": record.n_normal, "anomaly": record.n_anomaly}
+
+
+def _wrong_tables(boards: Sequence[Leaderboard], folder: Path) -> list[str]:
+    found, known = [], set()
+    for board in boards:
+        tables = {folder / f"{board.name}.{form}": form for form in FORMATS}
+        known |= set(tables)
+        present = [path for path in tables if path.exists()]
+        if not present:
+            found.append(f"{folder / board.name}.md: missing, though there are records of it")
+        for path in present:
+            if path.read_text(encoding="utf-8") != render(board.table, tables[path]):
+                found.append(f"{path}: not the table that its records make; write it again with --out")
+    own = {"README.md", "index.html"}
+    for path in sorted(folder.iterdir()):
+        if path.suffix.removeprefix(".") in FORMATS and path not in known and path.name not in own:
+            found.append(f"{path}: there are no records of this table")
+    return found

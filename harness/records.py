@@ -114,11 +114,11 @@ class FitFile(Spec):
 class Store:
     """A results folder."""
 
-    def __init__(self, root: Path):
+    def __init__(self, root: Path, option: str = "--results"):
         self.root = Path(root)
         for place in (self.root, *self.root.parents):
             if place.exists() and not place.is_dir():
-                raise HarnessError(f"--results {root}: {place} is a file, not a folder")
+                raise HarnessError(f"{option} {root}: {place} is a file, not a folder")
 
     def prepare(self) -> None:
         """Make the folder, and see that it can be written to.

@@ -1,0 +1,143 @@
+"""A published folder: what is added stands beside what was there, and everything in it can be derived again."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from tiny import case, harness, named, plugin
+
+TEST2 = ("--protocol", "test2", "--case", "1,2", "--seed", "0,1")
+
+
+@pytest.fixture(scope="module")
+def published(run_here):
+    """A folder with the tables of a method, and one that is skipped on a single class."""
+    with run_here("published"):
+        harness("run", *TEST2, "--method", f"{plugin()},subcluster", "--set", "subcluster.epochs=1")
+        harness("leaderboard", "--out", "published")
+        return Path("published").absolute()
+
+
+@pytest.fixture
+def copy(published, here):
+    return Path(shutil.copytree(published, "leaderboard"))
+
+
+def check(code: int = 0) -> str:
+    return harness("leaderboard", "--check", code=code).out
+
+
+def edit(path: Path, *replaced: tuple[str, str]) -> None:
+    text = path.read_text(encoding="utf-8")
+    for old, new in replaced:
+        assert old in text
+        text = text.replace(old, new, 1)
+    path.write_text(text, encoding="utf-8")
+
+
+def a_record(folder: Path) -> Path:
+    return sorted(folder.glob("records/test2/digits/mean-image/*.json"))[0]
+
+
+def test_what_was_published_is_found_in_order(copy):
+    assert "everything derives from its records" in check()
+    assert harness("leaderboard", "--check", "--out", copy).out == check()
+    (copy / "test2-digits-small.csv").write_text(harness("leaderboard", "--results", copy, "--format", "csv").out)
+    assert "everything derives" in check()
+
+
+def test_a_number_that_was_changed_is_found(copy):
+    path = a_record(copy)
+    record = json.loads(path.read_text())
+    auroc = record["scores"]["L2"]["auroc"]
+    record["scores"]["L2"]["auroc"] = round(auroc - 0.01, 6)
+    path.write_text(json.dumps(record))
+    out = check(1)
+    assert f"{path}: L2: the record says auroc {auroc - 0.01:.6f}, its scores say {auroc:.6f}" in out
+    assert ".md: not the table that its records make" in out
+
+
+def test_a_table_that_was_changed_is_found(copy):
+    table = copy / "test2-digits-small.md"
+    number = re.search(r"0\.\d{3}", table.read_text())[0]
+    edit(table, (number, "0.999"))
+    assert f"{table}: not the table that its records make" in check(1)
+
+
+def test_scores_that_are_gone_damaged_or_of_no_record_are_found(copy):
+    scores = a_record(copy).parent.glob("*.npz")
+    gone, damaged, moved = list(scores)[:3]
+    gone.unlink()
+    damaged.write_bytes(damaged.read_bytes()[:-9])
+    stray = moved.with_name("stray.npz")
+    shutil.copy(moved, stray)
+    out = check(1)
+    for file, problem in ((gone, "no scores"), (damaged, "damaged scores"), (stray, "belongs to no record")):
+        assert re.search(f"{re.escape(str(file))}: {problem}", out)
+
+
+def test_records_that_are_damaged_or_in_another_s_place_are_found(copy):
+    first, second, *_ = sorted(a_record(copy).parent.glob("*.json"))
+    first.write_text("{")
+    shutil.copy(second, second.with_name("elsewhere.json"))
+    out = check(1)
+    assert f"{first}: not a readable record" in out
+    assert "elsewhere.json: holds the record of another cell" in out
+
+
+def test_tables_without_records_and_records_without_a_table_are_found(copy):
+    (copy / "test3-digits-small.md").write_text("### Table 10\n")
+    (copy / "README.md").write_text("What this is.\n")
+    (copy / "test2-digits-small.md").unlink()
+    out = check(1)
+    assert "test3-digits-small.md: there are no records of this table" in out
+    assert "test2-digits-small.md: missing" in out
+    assert "README" not in out
+
+
+def test_an_empty_folder_is_no_success(here):
+    Path("leaderboard").mkdir()
+    assert "no records; publish some with" in check(1)
+    assert "no records" in harness("leaderboard", "--check", "--out", "nowhere", code=1).out
+
+
+def test_someone_else_s_row_stands_beside_those_that_were_there(copy):
+    """As a pull request brings it: records made elsewhere, added to the published ones."""
+    before = (copy / "test2-digits-small.md").read_text()
+    mine = plugin("mine", score='return {"L1": (images.float() - self.mean).abs().flatten(1).sum(1)}')
+    mine.write_text(mine.read_text().replace('("L2",)', '("L1",)'))
+    harness("run", *TEST2, "--method", mine, "--results", "theirs")
+    harness("leaderboard", "--results", "theirs", "--out", copy)
+    assert "everything derives" in check()
+    after = (copy / "test2-digits-small.md").read_text()
+    assert "mine L1" in after
+    assert "mine" not in before
+    row = next(line for line in before.splitlines() if line.startswith("| 1 |"))
+    numbers = re.findall(r"[\d.]+ ± [\d.]+", row)
+    assert numbers
+    assert all(number in after for number in numbers)
+
+
+def test_a_row_that_can_t_stand_there_is_refused_and_nothing_is_changed(copy):
+    before = {path: path.read_bytes() for path in copy.rglob("*") if path.is_file()}
+    mine = plugin(head="# another version of the same method")
+    harness("run", "--protocol", "test2", "--case", "1", "--seed", "7", "--method", mine, "--results", "theirs")
+    line = harness("leaderboard", "--results", "theirs", "--out", copy, code=2).line
+    assert "differ in their method and can't share a column" in line
+    assert before == {path: path.read_bytes() for path in copy.rglob("*") if path.is_file()}
+
+
+def test_a_record_that_is_published_again_takes_the_place_of_the_old_one(here):
+    protocol = named({"a": case(["0", "1"], "6")})
+    words = ("--protocol", protocol, "--method", plugin())
+    harness("run", *words)
+    harness("leaderboard", "--protocol", protocol, "--out", "leaderboard")
+    named({"a": case(["0", "1"], "6", "7")})
+    harness("run", *words)
+    harness("leaderboard", "--protocol", protocol, "--out", "leaderboard")
+    assert harness("leaderboard", "--check", "--protocol", protocol).code == 0
+    assert len(list(Path("leaderboard").rglob("*.npz"))) == 1
