@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from tiny import DISTANCE, MEAN, case, fits, harness, named, plugin, spy
 
-from harness.plan import IDENTITY, Fit
+from harness.plan import IDENTITY, Fit, Request, make_plan
+from harness.plugins import Plugins
 
 TEST2 = ("--protocol", "test2")
 POWER = 'return {"L2": (images.float() - self.mean).flatten(1).norm(p=self.params.power, dim=1)}'
@@ -122,6 +123,20 @@ def test_the_identity_of_a_fit_is_pinned():
     assert (IDENTITY, fit.id) == (1, "444b180f42162d83")
 
 
+def test_the_identities_of_bundled_fits_are_pinned():
+    """A parameter or recipe that changes one makes published fits unfindable: do so on purpose, with a new number."""
+    request = {"protocols": ["test2"], "cases": ["2"], "methods": ["subcluster", "rotnet", "ssl", "jigsaw", "isif"]}
+    found = {}
+    for dataset, recipe in (("digits", "small"), ("mnist", "fast"), ("cifar10", "paper")):
+        plan = make_plan(Request(**request, dataset=dataset, recipe=recipe), Plugins())
+        found[dataset] = [one.evaluation.fit.id for one in plan.planned]
+    assert found == {
+        "digits": ["5822614dcf09f03b", "85a43a8839a27895", "37f0418d70e4c8c5", "5ae8f95b960f81b9", "96f6f98d3343d503"],
+        "mnist": ["34289d9543f92fc3", "521a19e58916bbf0", "6d6bd7fdf0b98727", "a0f10c62924a57c7", "69f84abdfe0ff69a"],
+        "cifar10": ["1fc79166e5128dad", "2d97f14d9659021f", "9bb36376e327c59e", "7751c14e6203cae3", "b86b4cc2c7e982b4"],
+    }
+
+
 # --- what there is to do ---------------------------------------------------------------------------------------------
 
 
@@ -152,6 +167,14 @@ def test_a_method_that_was_edited_is_stale_and_trained_again(here):
     harness("run", *words)
     assert harness("plan", *words).statuses == ["done"]
     assert ran(method) == 2
+
+
+def test_an_edit_of_another_method_s_file_is_no_change(here):
+    method, other = plugin("one"), plugin("other")
+    words = (*TEST2, "--case", "1", "--method", f"{method},{other}")
+    harness("run", *words)
+    plugin("other", head="# a comment")
+    assert harness("plan", *words).statuses == ["done", "stale: method changed"]
 
 
 def test_line_endings_are_no_change(here):
