@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from harness.errors import DataMissing, Diverged, HarnessError
     from harness.hookspecs import hookimpl
     from harness.method import Images, Method, Run, Task
+    from harness.progress import Reporter
     from harness.recipe import Recipe
     from harness.spec import Params
 
@@ -27,6 +28,7 @@ _HOME = {
     "Method": "method",
     "Params": "spec",
     "Recipe": "recipe",
+    "Reporter": "progress",
     "Run": "method",
     "Task": "method",
     "hookimpl": "hookspecs",
@@ -40,6 +42,7 @@ __all__ = [
     "Method",
     "Params",
     "Recipe",
+    "Reporter",
     "Run",
     "Task",
     "hookimpl",

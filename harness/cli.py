@@ -14,20 +14,26 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from harness import __version__
+from harness.authoring import check, new
 from harness.errors import HarnessError
 
 if TYPE_CHECKING:
+    from harness.executors.ray import Cluster
     from harness.plan import Plan, Request
     from harness.plugins import Plugins
     from harness.records import Record, Store
 
-COMMA = "comma-separated"
+LISTED = ("protocols", "methods", "datasets", "networks", "scores", "metrics", "reporters", "plugins")
+INTERRUPTED = 130
+"""The exit code of Ctrl-C, as of shells: 128 + SIGINT."""
 
 
 class Refusal(click.ClickException):
     """A HarnessError as the command line shows it: one line, exit code 2."""
 
-    exit_code = 2
+    def __init__(self, message: str, exit_code: int = 2):
+        super().__init__(message)
+        self.exit_code = exit_code
 
     def show(self, file: Any = None) -> None:
         click.echo(f"harness: {self.message}", err=True)
@@ -43,10 +49,14 @@ class Commands(click.Group):
         try:
             return super().invoke(ctx)
         except HarnessError as error:
-            raise Refusal(str(error)) from None
+            raise Refusal(str(error), error.exit_code) from None
         except BrokenPipeError:  # the reader, such as head, has seen enough
             sys.stderr.close()
             ctx.exit(0)
+        except KeyboardInterrupt:
+            raise Refusal("interrupted", INTERRUPTED) from None
+        except OSError as error:  # a file that can't be read, a disk that is full
+            raise Refusal(str(error)) from None
 
 
 class Comma(click.ParamType):
@@ -100,6 +110,8 @@ request_options = options(
     click.option(
         "--set", "settings", multiple=True, metavar="NAME.KEY=VALUE", help="As in rotnet.epochs=20. Repeatable."
     ),
+    click.option("--score", type=Comma(), default=(), help="Scores to add to methods with logits, as in Energy."),
+    click.option("--metric", type=Comma(), default=(), help="Metrics of plugins to measure beside the AUROC."),
     results_option,
     data_option,
     plugin_option,
@@ -129,8 +141,28 @@ def main() -> None:
 @main.command()
 @request_options
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
-@click.option("--executor", type=click.Choice(["local"]), default="local", show_default=True, help="Where fits run.")
-def run(device: str, executor: str, plugin_paths: tuple[str, ...], results: Path, **wanted: Any) -> None:
+@click.option(
+    "--executor",
+    type=click.Choice(["local", "ray"]),
+    default="local",
+    show_default=True,
+    help="Where fits run: in this process, or on Ray.",
+)
+@click.option("--reporter", type=Comma(), default=(), help="Who is told of each step, as in tensorboard.")
+@click.option("--ray-address", help="A running cluster, as in host:6379; by default this machine's own, or a new one.")
+@click.option("--ray-gpus", type=click.FloatRange(0), help="GPUs for each fit, as in 0.25; by default 1, if any.")
+@click.option("--ray-cpus", type=click.FloatRange(0, min_open=True), help="Cores for each fit; by default 1.")
+def run(
+    device: str,
+    executor: str,
+    reporter: tuple[str, ...],
+    ray_address: str | None,
+    ray_gpus: float | None,
+    ray_cpus: float | None,
+    plugin_paths: tuple[str, ...],
+    results: Path,
+    **wanted: Any,
+) -> None:
     """Train and score what is not yet on record, then show the table.
 
     \b
@@ -140,11 +172,12 @@ def run(device: str, executor: str, plugin_paths: tuple[str, ...], results: Path
     from harness.plan import make_plan
 
     check_device(device)
+    cluster = _cluster(executor, device, address=ray_address, gpus=ray_gpus, cpus=ray_cpus)
     plugins, store, request = _plugins(plugin_paths), _store(results), _request(wanted)
-    plan = make_plan(request, plugins, store)
+    plan, reporters = make_plan(request, plugins, store), plugins.chosen("reporter", reporter)
     store.prepare()
     if plan.jobs() or plan.skips():
-        _execute(plan, plugins, store, request, device)
+        _execute(plan, plugins, store, request, device, cluster, reporters)
     else:
         click.echo(plan.summary(), err=True)
     cells = {one.evaluation.cell for one in plan.planned}
@@ -189,7 +222,7 @@ def _show(table: Any) -> None:
 
 
 @main.command("list")
-@click.argument("what", type=click.Choice(["protocols", "methods", "datasets", "plugins"]))
+@click.argument("what", type=click.Choice(LISTED))
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 @plugin_option
 def list_(what: str, as_json: bool, plugin_paths: tuple[str, ...]) -> None:
@@ -225,7 +258,10 @@ def _plugin_rows(what: str, plugin_paths: tuple[str, ...]) -> list[dict[str, str
     entries = plugins.entries
     if what != "plugins":
         wanted = [entry for entry in entries if f"{entry.kind}s" == what]
-        return [{"name": e.name, "summary": e.summary, "file": str(e.source.path)} for e in wanted]
+        from harness.kit import NETWORKS
+
+        bundled = [{"name": name} for name in NETWORKS] if what == "networks" else []
+        return bundled + [{"name": e.name, "summary": e.summary, "file": str(e.source.path)} for e in wanted]
     rows = []
     for source in plugins.sources:
         brings = ", ".join(f"{entry.kind} {entry.name}" for entry in entries if entry.source == source)
@@ -301,6 +337,10 @@ def compare(form: str, **filters: Any) -> None:
     click.echo("\n".join(render(table, form) for table in tables), nl=False)
 
 
+main.add_command(new)
+main.add_command(check)
+
+
 @main.group()
 def data() -> None:
     """Data sets: which there are, fetch them, see that they are whole."""
@@ -309,7 +349,11 @@ def data() -> None:
 @data.command("list")
 @plugin_option
 def data_list(plugin_paths: tuple[str, ...]) -> None:
-    """The data sets that there are."""
+    """The data sets that there are.
+
+    \b
+    harness data list
+    """
     for row in _plugin_rows("datasets", plugin_paths):
         click.echo(f"{row['name']}\n    {row['summary']}")
 
@@ -319,7 +363,11 @@ def data_list(plugin_paths: tuple[str, ...]) -> None:
 @data_option
 @plugin_option
 def data_fetch(name: str, data: Path, plugin_paths: tuple[str, ...]) -> None:
-    """Download a data set into the data folder."""
+    """Download a data set into the data folder.
+
+    \b
+    harness data fetch mnist --data ~/data
+    """
     dataset = _plugins(plugin_paths).get("dataset", name)(data)
     dataset.fetch()
     _verify(dataset)
@@ -330,7 +378,11 @@ def data_fetch(name: str, data: Path, plugin_paths: tuple[str, ...]) -> None:
 @data_option
 @plugin_option
 def data_verify(name: str, data: Path, plugin_paths: tuple[str, ...]) -> None:
-    """Load a data set, and say how many images there are."""
+    """Load a data set, and say how many images there are.
+
+    \b
+    harness data verify mnist --data ~/data
+    """
     _verify(_plugins(plugin_paths).get("dataset", name)(data))
 
 
@@ -356,32 +408,57 @@ def _store(root: Path) -> Store:
 def _request(wanted: dict[str, Any]) -> Request:
     from harness.plan import Request
 
-    plural = {"protocol": "protocols", "method": "methods", "case": "cases", "seed": "seeds"}
+    plural = {name: f"{name}s" for name in ("protocol", "method", "case", "seed", "score", "metric")}
     for name in ("protocol", "method", "seed"):
         if not wanted[name]:
             raise HarnessError(f"--{name}: names nothing")
     return Request(**{plural.get(name, name): value for name, value in wanted.items()})
 
 
-def _execute(plan: Plan, plugins: Plugins, store: Store, request: Request, device: str) -> None:
+def _cluster(executor: str, device: str, **wanted: Any) -> Cluster | None:
+    """What is asked of Ray; None where nothing is."""
+    given = {name: value for name, value in wanted.items() if value is not None}
+    if executor != "ray":
+        if given:
+            raise HarnessError(f"--ray-{next(iter(given))}: only with --executor ray")
+        return None
+    from harness.executors.ray import Cluster
+
+    if ":" in device:
+        raise HarnessError(f"--device {device}: Ray chooses among the GPUs; write cuda")
+    return Cluster(device=device, **given)
+
+
+def _execute(
+    plan: Plan,
+    plugins: Plugins,
+    store: Store,
+    request: Request,
+    device: str,
+    cluster: Cluster | None,
+    reporters: list[str],
+) -> None:
     from rich.console import Console
 
     from harness.environment import choose_device
-    from harness.executors.local import execute
+    from harness.executors import local, ray
+    from harness.plan import outstanding
     from harness.progress import reporter
+    from harness.reporters import with_plugins
     from harness.run import Worker
 
-    chosen = choose_device(device)
-    worker = Worker(plugins, store, request.data, chosen, reporter(Console(stderr=True)))
+    chosen = "cpu" if cluster else choose_device(device)
+    told = with_plugins(reporter(Console(stderr=True)), reporters, plugins, store.root)
+    worker = Worker(plugins, store, request.data, chosen, told)
     try:
-        execute(plan, worker)
+        ray.execute(plan, worker, cluster) if cluster else local.execute(plan, worker)
     except KeyboardInterrupt:
-        done = sum(store.find(e.cell) is not None for _, each in plan.jobs() for e in each)
-        waiting = sum(len(each) for _, each in plan.jobs())
-        click.echo(
-            f"interrupted: {done} of {waiting} evaluations are on record; run the same command to go on", err=True
-        )
-        raise SystemExit(130) from None
+        wanted = [evaluation for _, each in plan.jobs() for evaluation in each]
+        done = len(wanted) - len(outstanding(wanted, store))
+        raise Refusal(
+            f"interrupted: {done} of {len(wanted)} evaluations are on record; run the same command to go on",
+            INTERRUPTED,
+        ) from None
 
 
 def _filtered(filters: dict[str, Any]) -> list[Record]:

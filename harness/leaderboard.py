@@ -30,9 +30,8 @@ class Variant:
 
     @classmethod
     def of(cls, record: Record) -> Variant:
-        return cls(
-            record.method, tuple(sorted((k, repr(v)) for k, v in record.settings.get(record.method, {}).items()))
-        )
+        changes = record.settings.get(record.method)
+        return cls(record.method, tuple(sorted((k, repr(v)) for k, v in changes.items())) if changes else ())
 
     def __str__(self) -> str:
         return self.method + (f" ({', '.join(f'{k}={v}' for k, v in self.settings)})" if self.settings else "")
@@ -66,7 +65,8 @@ def leaderboards(
     groups: dict[tuple, list[Record]] = {}
     for record in sorted(records, key=lambda record: record.cell):
         shared = {owner: changes for owner, changes in record.settings.items() if owner != record.method}
-        groups.setdefault((record.protocol, record.dataset, record.recipe, digest(shared)), []).append(record)
+        changed = digest(shared) if shared else ""
+        groups.setdefault((record.protocol, record.dataset, record.recipe, changed), []).append(record)
     return [_leaderboard(group, own.get(group[0].protocol, group[0].protocol), scores) for group in groups.values()]
 
 
@@ -197,20 +197,20 @@ def _entry(line: _Line, place: int) -> Entry | None:
 def table_columns(records: list[Record], protocol: Protocol) -> list[tuple[Variant, str, str]]:
     """(variant, score, heading): the paper's columns first, then everything else that there are records of."""
     heads = {column.method: column.head for column in protocol.table.columns}
-    columns = [(Variant(column.method), column.score, column.head) for column in protocol.table.columns]
+    columns = {(Variant(column.method), column.score): column.head for column in protocol.table.columns}
     rank = {method: place for place, method in enumerate(heads)}
-    for record in sorted(records, key=lambda r: (rank.get(r.method, len(rank)), r.method, str(Variant.of(r)))):
-        variant = Variant.of(record)
-        head = heads.get(record.method, record.method) + str(variant).removeprefix(record.method)
-        for score in record.scores:
-            if not any((variant, score) == column[:2] for column in columns):
-                columns.append((variant, score, head))
-    # A method of which nothing was scored still shows that it was tried.
+    scored: dict[Variant, dict[str, None]] = {}
     for record in records:
-        variant = Variant.of(record)
-        if not any(variant == column[0] for column in columns):
-            columns.append((variant, "", heads.get(record.method, record.method)))
-    return columns
+        scored.setdefault(Variant.of(record), {}).update(dict.fromkeys(record.scores))
+    for variant in sorted(scored, key=lambda v: (rank.get(v.method, len(rank)), v.method, str(v))):
+        head = heads.get(variant.method, variant.method) + str(variant).removeprefix(variant.method)
+        for score in scored[variant]:
+            columns.setdefault((variant, score), head)
+    # A method of which nothing was scored still shows that it was tried.
+    for variant in scored:
+        if not any(variant == known for known, _ in columns):
+            columns[variant, ""] = heads.get(variant.method, variant.method)
+    return [(variant, score, head) for (variant, score), head in columns.items()]
 
 
 def table_cell(cases: list[list[Record]], score: str, seeds: list[int]) -> Cell:

@@ -60,6 +60,8 @@ class Run:
     """How much work a killed fit may lose; the training engine keeps to it."""
     trainings: int = 0
     """How many trainings this fit has begun."""
+    seconds_before: float = 0.0
+    """What the trainings took up to the checkpoints from which they went on."""
     notes: dict[str, float] = field(default_factory=dict)
     """Diagnostics that belong in the record, such as the training accuracy."""
     numerics: dict[str, str | int | float | bool] = field(default_factory=dict)
@@ -127,6 +129,8 @@ class Method:
 
     # Optional, looked up by the harness, which computes accuracies on normal test images from them:
     # `predict(images) -> (M,) int64`, the sub-cluster of each image; `embed(images) -> (M, D)`, for its neighbours.
+    # `logits(images) -> (M, K)` of a classifier of normal images, for the detection scores of plugins; a method that
+    # predicts by `self.network` has those of that network.
 
     def state(self) -> dict[str, Tensor] | None:
         """What was learnt, as named tensors, for scoring again without training.

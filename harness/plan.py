@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from harness import kit
+from harness import extras, kit
 from harness.dataset import Dataset
 from harness.errors import HarnessError
 from harness.method import Method
@@ -115,6 +115,10 @@ class Request:
     seeds: Sequence[int] = (0,)
     recipe: str | None = None
     settings: Sequence[str] = ()
+    scores: Sequence[str] = ()
+    """Detection scores to add to every method that has logits."""
+    metrics: Sequence[str] = ()
+    """Metrics to add to every score."""
     data: Path = Path("data")
 
 
@@ -160,7 +164,7 @@ def make_plan(request: Request, plugins: Plugins, store: Store | None = None) ->
     dataset_params = check(dataset_class.Params, dataset_changes, f"--set {request.dataset}")
     dataset = plugins.dataset(request.dataset, request.data, dataset_params)
     protocols = _protocols(request, settings, dataset.declared_as)
-    methods = [name for text in request.methods for name in _method_names(text, plugins)]
+    methods = plugins.chosen("method", request.methods)
     check_owners(settings, {*methods, *(p.name for p in protocols), request.dataset, "recipe"})
     cases = _cases(protocols, request, dataset.declared_as)
     for protocol, case in cases:
@@ -176,15 +180,23 @@ def make_plan(request: Request, plugins: Plugins, store: Store | None = None) ->
 
     plan = Plan()
     with plugins.blame("dataset", request.dataset, "revision"):
-        revision = digest([dataset.revision(), dataset.params.model_dump(mode="json")])
-    for name in dict.fromkeys(methods):
-        resolved = _Resolved(name, request, settings, plugins, dataset, revision)
+        revision = dataset_digest(dataset)
+    scores, metrics = plugins.chosen("score", request.scores), plugins.chosen("metric", request.metrics)
+    if scores and not any(extras.has_logits(plugins.get("method", name)) for name in methods):
+        raise HarnessError(f"--score {','.join(scores)}: {', '.join(methods)} have no logits; try subcluster")
+    for name in methods:
+        resolved = _Resolved(name, request, settings, plugins, dataset, revision, scores, metrics)
         for protocol, case in cases:
             for anomaly_set in case.anomalies:
                 for seed in dict.fromkeys(request.seeds):
                     evaluation = resolved.evaluation(protocol, case, anomaly_set, seed)
                     plan.planned.append(_compare(evaluation, resolved, protocol, case, store))
     return plan
+
+
+def dataset_digest(dataset: Dataset) -> str:
+    """What tells the images of a data set with its parameters from any others."""
+    return digest([dataset.revision(), dataset.params.model_dump(mode="json")])
 
 
 @dataclass
@@ -197,6 +209,8 @@ class _Resolved:
     plugins: Plugins
     dataset: Dataset
     revision: str
+    scores: list[str]
+    metrics: list[str]
 
     def __post_init__(self):
         self.cls: type[Method] = self.plugins.get("method", self.name)
@@ -210,8 +224,9 @@ class _Resolved:
         recipe = (self.dataset.declared_as, self.request.recipe, self.name)
         self.recipe_name, self.recipe = read_recipe(*recipe, for_recipe)
         network = re.sub(r"^wrn-\d+-\d+$", "wrn-DEPTH-WIDTH", self.recipe.network)
-        if network not in kit.NETWORKS:
-            raise HarnessError(f"recipe {self.recipe_name}, network {network!r}: {suggest(network, kit.NETWORKS)}")
+        networks = [*kit.NETWORKS, *self.plugins.names("network")]
+        if network not in networks:
+            raise HarnessError(f"recipe {self.recipe_name}, network {network!r}: {suggest(network, networks)}")
         source = self.plugins.entry("method", self.name).source
         self.digests = {
             "method": source.digest(),
@@ -219,6 +234,12 @@ class _Resolved:
             "recipe": digest(self.recipe.values_that_train()),
             "engine": str(IDENTITY),
         }
+        if network not in kit.NETWORKS:
+            self.digests["network"] = self.plugins.entry("network", network).source.digest()
+        twice = set(self.scores) & set(self.cls.scores)
+        if twice:
+            raise HarnessError(f"--score {', '.join(sorted(twice))}: {self.name} has a score of that name already")
+        self.digests |= extras.asked(self.plugins, self.scores if extras.has_logits(self.cls) else (), self.metrics)
 
     def params(self, case: Case):
         return check(
@@ -264,6 +285,9 @@ def _compare(
     with resolved.plugins.blame("method", resolved.name, "skip"):
         reason = resolved.cls.skip(n_clusters, resolved.params(case))
     record = store.find(evaluation.cell) if store else None
+    if record:
+        kept = extras.recorded(record.digests, resolved.plugins)
+        evaluation = replace(evaluation, digests=kept | evaluation.digests)
     if reason:
         return Planned(evaluation, "skipped", reason, recorded=record is not None and not changes(record, evaluation))
     if record is None or record.status == "skipped":
@@ -271,7 +295,19 @@ def _compare(
     if record.status == "failed":
         return Planned(evaluation, "failed", f"failed before: {record.reason}")
     changed = changes(record, evaluation)
+    new = [part for part in extras.asked_for(changed) if part not in record.digests]
+    if new and new == changed:
+        return Planned(evaluation, "to run", f"{' and '.join(new)} asked for")
     return Planned(evaluation, "stale", f"{' and '.join(changed)} changed") if changed else Planned(evaluation, "done")
+
+
+def outstanding(evaluations: Iterable[Evaluation], store: Store) -> list[Evaluation]:
+    """Those that have yet to be carried out: what is on record as failed, or is stale, has."""
+    return [
+        evaluation
+        for evaluation in evaluations
+        if not ((record := store.find(evaluation.cell)) and record.status == "ok" and not changes(record, evaluation))
+    ]
 
 
 def changes(record: Record, evaluation: Evaluation) -> list[str]:
@@ -291,13 +327,6 @@ def _protocols(request: Request, settings: dict[str, dict[str, Any]], dataset: s
         protocol.section(dataset)
         found[protocol.name] = protocol
     return list(found.values())
-
-
-def _method_names(text: str, plugins: Plugins) -> list[str]:
-    if text.endswith(".py"):
-        return plugins.in_file("method", Path(text))
-    plugins.entry("method", text)
-    return [text]
 
 
 def _cases(protocols: Iterable[Protocol], request: Request, dataset: str) -> list[tuple[Protocol, Case]]:

@@ -26,8 +26,20 @@ import pluggy
 from harness import hookspecs, paths
 from harness.errors import HarnessError
 
-KINDS = {"register_methods": "method", "register_datasets": "dataset"}
+KINDS = {
+    "register_methods": "method",
+    "register_datasets": "dataset",
+    "register_networks": "network",
+    "register_scores": "score",
+    "register_metrics": "metric",
+    "register_reporters": "reporter",
+}
+"""What each hook registers."""
+FUNCTIONS = ("network", "score", "metric")
+"""The kinds that are functions, which are named as they register; the others are classes that carry their name."""
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+HEADING = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,63}")
+"""The names of scores and metrics: they are headings, such as Energy, before they are words of a command."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +76,7 @@ class Plugins:
         self._sources += _installed()
         self._manager = pluggy.PluginManager("harness")
         self._manager.add_hookspecs(hookspecs)
-        self._loaded: dict[Source, list[tuple[Entry, type]]] = {}
+        self._loaded: dict[Source, list[tuple[Entry, Any]]] = {}
         self.broken: dict[Source, str] = {}
 
     @cached_property
@@ -104,12 +116,12 @@ class Plugins:
             raise HarnessError(f"no {kind} is called {name!r}; {suggest(name, self.names(kind))}{broken}")
         return found[0]
 
-    def get(self, kind: str, name: str) -> type:
-        """The class that a plugin registers, loading that plugin and no other."""
+    def get(self, kind: str, name: str) -> Any:
+        """The class or function that a plugin registers, loading that plugin and no other."""
         entry = self.entry(kind, name)
-        for loaded, cls in self._load(entry.source):
+        for loaded, thing in self._load(entry.source):
             if (loaded.kind, loaded.name) == (kind, name):
-                return cls
+                return thing
         raise HarnessError(f"{entry.source.path}: names the {kind} {name!r} but does not register it")
 
     def dataset(self, name: str, root: Path, params: Any = None) -> Any:
@@ -132,17 +144,37 @@ class Plugins:
             path = self.entry(kind, name).source.path
             raise HarnessError(f"{path}: {name}.{function}() raised {type(error).__name__}: {error}") from error
 
+    def chosen(self, kind: str, texts: Iterable[str]) -> list[str]:
+        """The names that a user means who types names and paths of .py files.
+
+        Raises:
+            HarnessError: one of them is not there.
+        """
+        each = (self.in_file(kind, Path(t)) if t.endswith(".py") else [self.entry(kind, t).name] for t in texts)
+        return list(dict.fromkeys(name for names in each for name in names))
+
     def in_file(self, kind: str, path: Path) -> list[str]:
-        """The names that one file registers; the file joins the plugins if it was not among them."""
+        """The names of one kind that one file registers; the file joins the plugins if it was not among them."""
+        names = [entry.name for entry in self.add(path) if entry.kind == kind]
+        if not names:
+            raise HarnessError(f"{path}: registers no {kind}")
+        return names
+
+    def add(self, path: Path) -> list[Entry]:
+        """Let a file join the plugins, if it is not among them, and say what it registers.
+
+        Raises:
+            HarnessError: there is no such file, or it is broken.
+        """
         self._sources += _given(path)
         self.__dict__.pop("entries", None)
         source = next(source for source in self.sources if source.path.resolve() == path.expanduser().resolve())
-        names = [entry.name for entry in self.entries if (entry.kind, entry.source) == (kind, source)]
-        if not names:
-            raise HarnessError(self.broken.get(source, f"{path}: registers no {kind}"))
-        return names
+        found = [entry for entry in self.entries if entry.source == source]
+        if source in self.broken:
+            raise HarnessError(self.broken[source])
+        return found
 
-    def _load(self, source: Source) -> list[tuple[Entry, type]]:
+    def _load(self, source: Source) -> list[tuple[Entry, Any]]:
         if source in self._loaded:
             return self._loaded[source]
         module = _import(source)
@@ -152,12 +184,12 @@ class Plugins:
         except (ValueError, pluggy.PluginValidationError) as error:
             raise HarnessError(f"{source.path}: {error}") from None
         others = set(self._manager.get_plugins()) - {module}
-        found: list[tuple[Entry, type]] = []
+        found: list[tuple[Entry, Any]] = []
         for hook, kind in KINDS.items():
 
-            def register(cls: type, kind: str = kind) -> None:
-                _check_class(kind, cls, source)
-                found.append((Entry(kind, cls.name, _summary(cls.__doc__), source), cls))
+            def register(*given: Any, kind: str = kind) -> None:
+                name, thing = _checked(kind, given, source)
+                found.append((Entry(kind, name, _summary(thing.__doc__), source), thing))
 
             try:
                 self._manager.subset_hook_caller(hook, others)(register=register)
@@ -201,30 +233,45 @@ def _installed() -> Iterator[Source]:
 def _read(source: Source) -> list[Entry] | None:
     """What a file registers, from its text alone; None if that takes running it.
 
-    The text is enough for the ordinary form: `register(Name)` inside a hook, of a class with a literal `name`.
+    The text is enough for the ordinary form: `register(Name)` inside a hook, of a class with a literal `name`, or
+    `register("name", function)`.
     """
     try:
         tree = ast.parse(source.path.read_bytes(), filename=str(source.path))
     except (OSError, SyntaxError, ValueError) as error:
         raise HarnessError(f"{source.path}: not readable as Python: {error}") from None
-    classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
+    defined = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef | ast.FunctionDef)}
     found: list[Entry] = []
-    for hook in (node for node in tree.body if isinstance(node, ast.FunctionDef) and node.decorator_list):
+    functions = (node for node in tree.body if isinstance(node, ast.FunctionDef))
+    for hook in (node for node in functions if not all(map(_is_cache, node.decorator_list))):
         if hook.name not in KINDS:
             return None
         for node in ast.walk(hook):
             if isinstance(node, ast.For | ast.If | ast.ListComp | ast.Import | ast.ImportFrom):
                 return None
             if isinstance(node, ast.Call):
-                argument = node.args[0] if len(node.args) == 1 else None
-                owner = classes.get(argument.id) if isinstance(argument, ast.Name) else None
                 if isinstance(node.func, ast.Attribute) and node in hook.decorator_list:
                     continue
-                name = _literal_name(owner) if owner else None
+                name, thing = _literal(KINDS[hook.name], node.args, defined)
                 if name is None:
                     return None
-                found.append(Entry(KINDS[hook.name], name, _summary(ast.get_docstring(owner)), source))
+                found.append(Entry(KINDS[hook.name], name, _summary(ast.get_docstring(thing)), source))
     return found
+
+
+def _is_cache(decorator: ast.expr) -> bool:
+    """Whether it is `@cache` or `@functools.lru_cache(…)`, which make no hook."""
+    return ast.unparse(decorator).partition("(")[0].rpartition(".")[2] in ("cache", "lru_cache")
+
+
+def _literal(kind: str, given: list[ast.expr], defined: dict[str, ast.stmt]) -> tuple[str | None, ast.stmt | None]:
+    """The name and the definition of what is registered; None where they are not literally there."""
+    *head, last = given or [None]
+    thing = defined.get(last.id) if isinstance(last, ast.Name) else None
+    if kind in FUNCTIONS:
+        named = len(head) == 1 and isinstance(head[0], ast.Constant) and isinstance(head[0].value, str)
+        return (head[0].value, thing) if named and thing else (None, None)
+    return (_literal_name(thing), thing) if not head and isinstance(thing, ast.ClassDef) else (None, None)
 
 
 def _literal_name(node: ast.ClassDef) -> str | None:
@@ -275,13 +322,39 @@ def _check_hooks(module: ModuleType, source: Source) -> None:
             )
 
 
+def _checked(kind: str, given: tuple, source: Source) -> tuple[str, Any]:
+    """The name and the thing that are registered, or a clear refusal."""
+    if kind in FUNCTIONS:
+        if len(given) != 2 or not isinstance(given[0], str) or not callable(given[1]):
+            raise HarnessError(f'{source.path}: register takes a name and a function here: register("name", function)')
+        _check_function(kind, *given, source)
+        return given
+    if len(given) != 1:
+        raise HarnessError(f"{source.path}: register takes a class here, and nothing else: register(MyClass)")
+    _check_class(kind, given[0], source)
+    return given[0].name, given[0]
+
+
+def _check_function(kind: str, name: str, function: Any, source: Source) -> None:
+    """Refuse a name that is taken by what is no plugin, or that is none."""
+    from harness import kit
+    from harness.metrics import Metrics
+
+    letters = "lower-case letters, digits, '-' or '_'" if kind == "network" else "letters, digits, '-', '_', '.' or '@'"
+    if not (NAME if kind == "network" else HEADING).fullmatch(name):
+        raise HarnessError(f"{source.path}: {name!r} is no name of a {kind}; write {letters}")
+    if name in {"network": kit.NETWORKS, "metric": Metrics.model_fields}.get(kind, ()):
+        raise HarnessError(f"{source.path}: a {kind} {name!r} is there already; choose another name")
+
+
 def _check_class(kind: str, cls: Any, source: Source) -> None:
     """Refuse a class that does not keep to its contract's declarations."""
     from harness.dataset import Dataset
     from harness.method import Method
+    from harness.progress import Reporter
     from harness.recipe import Recipe
 
-    base = {"method": Method, "dataset": Dataset}[kind]
+    base = {"method": Method, "dataset": Dataset, "reporter": Reporter}[kind]
     if not (isinstance(cls, type) and issubclass(cls, base)):
         raise HarnessError(f"{source.path}: register takes a subclass of harness.{base.__name__}, not {cls!r}")
 
@@ -293,6 +366,8 @@ def _check_class(kind: str, cls: Any, source: Source) -> None:
     require(
         isinstance(name, str) and bool(NAME.fullmatch(name)), "set `name` to lower-case letters, digits, '-' or '_'"
     )
+    if kind == "reporter":
+        return
     fields = cls.Params.model_fields
     needy = [key for key, field in fields.items() if field.is_required()]
     require(not needy, f"give the parameter(s) {', '.join(needy)} a default")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import rich.console
 import rich.progress
@@ -24,11 +24,11 @@ class Reporter:
     def fit_reused(self, fit: Fit) -> None:
         """A finished fit was found, and is scored again without training."""
 
-    def epoch(self, epoch: int, epochs: int, loss: float) -> None:
-        """The running fit has finished an epoch (from 1) with this mean loss."""
+    def epoch(self, fit: Fit, epoch: int, epochs: int, loss: float) -> None:
+        """A running fit has finished an epoch (from 1) with this mean loss."""
 
     def scoring(self, fit: Fit) -> None:
-        """The running fit is trained; its test images are scored next."""
+        """A running fit is trained; its test images are scored next."""
 
     def evaluated(self, evaluation: Evaluation, record: Record) -> None:
         """An evaluation is recorded."""
@@ -36,8 +36,8 @@ class Reporter:
     def failed(self, evaluation: Evaluation, reason: str) -> None:
         """An evaluation is recorded as failed."""
 
-    def fit_finished(self) -> None:
-        """The running fit and all its evaluations are over."""
+    def fit_finished(self, fit: Fit) -> None:
+        """A fit and all its evaluations are over."""
 
     def end(self) -> None:
         """Nothing more will come."""
@@ -48,7 +48,7 @@ class Lines(Reporter):
 
     def __init__(self, console: rich.console.Console):
         self.console = console
-        self.done = self.total = 0
+        self.begun = self.done = self.total = 0
         self.told: set[str] = set()
 
     def say(self, text: str) -> None:
@@ -59,10 +59,15 @@ class Lines(Reporter):
         self.say(plan.summary())
 
     def fit_started(self, fit: Fit) -> None:
-        self.say(f"[{self.done + 1}/{self.total}] training {describe(fit)}")
+        self.say(f"{self._count()} training {describe(fit)}")
 
     def fit_reused(self, fit: Fit) -> None:
-        self.say(f"[{self.done + 1}/{self.total}] already trained: {describe(fit)}")
+        self.say(f"{self._count()} already trained: {describe(fit)}")
+
+    def _count(self) -> str:
+        # What another process has done meanwhile was never begun here.
+        self.begun = max(self.begun, self.done) + 1
+        return f"[{min(self.begun, self.total)}/{self.total}]"
 
     def evaluated(self, evaluation: Evaluation, record: Record) -> None:
         left_out = str(record.numerics.get("left_out", ""))
@@ -75,12 +80,12 @@ class Lines(Reporter):
     def failed(self, evaluation: Evaluation, reason: str) -> None:
         self.say(f"{evaluation}: FAILED: {reason}")
 
-    def fit_finished(self) -> None:
+    def fit_finished(self, fit: Fit) -> None:
         self.done += 1
 
 
 class Live(Lines):
-    """Two bars under the lines: all fits, and the epochs of the running one, each with the time that is left."""
+    """Bars under the lines: all fits, and the epochs of each running one, with the time that is left."""
 
     def begin(self, plan: Plan) -> None:
         super().begin(plan)
@@ -95,27 +100,34 @@ class Live(Lines):
             console=self.console,
         )
         self.overall = self.bars.add_task("fits", total=self.total, note="")
-        self.current = self.bars.add_task("epochs", total=None, note="", visible=False)
+        self.running: dict[str, rich.progress.TaskID] = {}
         self.bars.start()
 
     def fit_started(self, fit: Fit) -> None:
-        self.bars.reset(
-            self.current, total=fit.recipe["epochs"], description=describe(fit), note="", visible=True, completed=0
-        )
+        self._drop(fit)  # the bar of an attempt that was lost with its machine
+        self.running[fit.id] = self.bars.add_task(describe(fit), total=fit.recipe["epochs"], note="")
 
     def fit_reused(self, fit: Fit) -> None:
-        self.bars.update(self.current, visible=False)
+        self._drop(fit)
 
-    def epoch(self, epoch: int, epochs: int, loss: float) -> None:
-        self.bars.update(self.current, completed=epoch, total=epochs, note=f"loss {loss:.4f}")
+    def epoch(self, fit: Fit, epoch: int, epochs: int, loss: float) -> None:
+        self._update(fit, completed=epoch, total=epochs, note=f"loss {loss:.4f}")
 
     def scoring(self, fit: Fit) -> None:
-        self.bars.update(self.current, note="scoring")
+        self._update(fit, note="scoring")
 
-    def fit_finished(self) -> None:
-        super().fit_finished()
+    def fit_finished(self, fit: Fit) -> None:
+        super().fit_finished(fit)
         self.bars.update(self.overall, completed=self.done)
-        self.bars.update(self.current, visible=False)
+        self._drop(fit)
+
+    def _update(self, fit: Fit, **values: Any) -> None:
+        if fit.id in self.running:
+            self.bars.update(self.running[fit.id], **values)
+
+    def _drop(self, fit: Fit) -> None:
+        if fit.id in self.running:
+            self.bars.remove_task(self.running.pop(fit.id))
 
     def end(self) -> None:
         self.bars.stop()

@@ -14,20 +14,22 @@ its scores by their hash, so the two change together.
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import io
 import json
-import os
 import re
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, ValidationError
 
-from harness.errors import HarnessError
+from harness.errors import HarnessError, Unwritable
+from harness.files import finishing, sweep, write_whole
 from harness.metrics import Metrics
 from harness.spec import Spec, digest
 
@@ -54,6 +56,8 @@ class Record(Spec):
 
     scores: dict[str, Metrics] = {}
     """By score name."""
+    metrics: dict[str, dict[str, float]] = {}
+    """What plugins measure, by score name and by metric."""
     accuracy: float | None = None
     """Of the sub-clusters, on normal test images, where the method predicts them."""
     knn_accuracy: dict[str, float] = {}
@@ -121,7 +125,7 @@ class Store:
                 raise HarnessError(f"{option} {root}: {place} is a file, not a folder")
 
     def prepare(self) -> None:
-        """Make the folder, and see that it can be written to.
+        """Make the folder, see that it can be written to, and clear away what killed processes were writing.
 
         Raises:
             HarnessError: it can't.
@@ -132,12 +136,13 @@ class Store:
                 pass
         except OSError as error:
             raise HarnessError(f"--results {self.root}: can't write there: {error.strerror}") from None
+        sweep(self.root)
 
     def path(self, cell: tuple[str, ...]) -> Path:
         """Where the record of a cell is, without its ending. Names can't leave the folder."""
         protocol, dataset, method, case, anomaly_set, recipe, seed, _ = cell
         name = ".".join([slug(case), slug(anomaly_set), slug(recipe), f"s{seed}", digest(cell)[:8]])
-        return self.root / "records" / slug(protocol) / slug(dataset) / slug(method) / name
+        return self.root.joinpath("records", slug(protocol), slug(dataset), slug(method), name)
 
     def find(self, cell: tuple[str, ...]) -> Record | None:
         """The record of a cell, or None if there is none or it can't be read."""
@@ -148,17 +153,22 @@ class Store:
             return None
 
     def write(self, record: Record, scores: Mapping[str, np.ndarray] | None = None) -> Record:
-        """Keep a record and its per-image scores; a different one in its place is copied to `superseded/`."""
+        """Keep a record and its per-image scores; a different one in its place is copied to `superseded/`.
+
+        Raises:
+            Unwritable: the disk is full, say; what was there before still is.
+        """
         path = self._json(record.cell)
-        if scores is not None:
-            data = _npz(scores)
-            record = record.model_copy(update={"scores_sha256": _sha256(data)})
-            _write(self._npz(record), data)
-        old = self._supersede(path)
-        # The one step in which the new record and its scores take the place of the old ones.
-        _write(path, _dump(record.model_dump(mode="json")))
-        if old and old != self._npz(record):
-            old.unlink(missing_ok=True)
+        data = _npz(scores) if scores is not None else None
+        with finishing():
+            if data is not None:
+                record = record.model_copy(update={"scores_sha256": _sha256(data)})
+                write_whole(self._npz(record), data)
+            old = self._supersede(path)
+            # The one step in which the new record and its scores take the place of the old ones.
+            write_whole(path, _dump(record.model_dump(mode="json")))
+            if old and old != self._npz(record):
+                old.unlink(missing_ok=True)
         return record
 
     def records(self) -> Iterator[Record]:
@@ -167,8 +177,10 @@ class Store:
         Raises:
             HarnessError: a file is damaged; the line names it.
         """
-        for path in sorted((self.root / "records").rglob("*.json")):
-            yield self._read(path)
+        for paths in _batches(sorted((self.root / "records").rglob("*.json"), key=str), 1000):
+            with _garbage_left():
+                found = [self._read(path) for path in paths]
+            yield from found
 
     def scores(self, record: Record) -> dict[str, np.ndarray]:
         """The per-image scores of a record: `normal.<score>` (n_normal,) and `anomaly.<score>` (n_anomaly,)."""
@@ -195,8 +207,24 @@ class Store:
         # Cloned, since the format has no word for tensors that share memory.
         data = save({name: tensor.detach().cpu().clone().contiguous() for name, tensor in state.items()})
         file = file.model_copy(update={"sha256": _sha256(data)})
-        _write(self.root / "fits" / f"{identity}.safetensors", data)
-        _write(self.root / "fits" / f"{identity}.json", _dump(file.model_dump(mode="json")))
+        self.put_fit(identity, _dump(file.model_dump(mode="json")), data)
+
+    def put_fit(self, identity: str, file: bytes, tensors: bytes) -> None:
+        """Keep the two files of a fit as they are."""
+        with finishing():
+            write_whole(self.root / "fits" / f"{identity}.safetensors", tensors)
+            write_whole(self.root / "fits" / f"{identity}.json", file)
+
+    def has_fit(self, identity: str) -> bool:
+        return (self.root / "fits" / f"{identity}.json").exists()
+
+    def get_fit(self, identity: str) -> tuple[bytes, bytes] | None:
+        """The two files of a fit as they are, or None if there are none."""
+        path = self.root / "fits" / f"{identity}.json"
+        try:
+            return path.read_bytes(), path.with_suffix(".safetensors").read_bytes()
+        except OSError:
+            return None
 
     def checkpoints(self, identity: str, digests: dict[str, str]) -> Path:
         """The folder for checkpoints of a fit: another one once its method or data have changed."""
@@ -206,11 +234,10 @@ class Store:
         """A finished fit and what it learnt; None if there is none of these digests, or a damaged one."""
         from safetensors.torch import load
 
-        path = self.root / "fits" / f"{identity}.json"
         try:
-            file = FitFile.model_validate_json(path.read_bytes())
-            data = path.with_suffix(".safetensors").read_bytes()
-        except (OSError, ValidationError):
+            content, data = self.get_fit(identity) or (b"", b"")
+            file = FitFile.model_validate_json(content)
+        except ValidationError:
             return None
         return (file, load(data)) if file.digests == digests and file.sha256 == _sha256(data) else None
 
@@ -219,33 +246,45 @@ class Store:
         """Whether a fit is ours to carry out: False while another process is at it.
 
         The system holds the claim, so a process that dies gives its claims back.
+
+        Raises:
+            Unwritable: the folder takes no claims.
         """
         from filelock import FileLock, Timeout
 
         place = self.root / "claims" / f"{identity}.lock"
-        place.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(place)
         try:
+            place.parent.mkdir(parents=True, exist_ok=True)
             lock.acquire(blocking=False)
         except Timeout:
             yield False
             return
+        except (OSError, NotImplementedError) as error:
+            raise Unwritable(
+                f"{place.parent}: can't keep locks there: {error}; make room, or choose another --results"
+            ) from None
         try:
             yield True
         finally:
             lock.release()
 
-    def keep_failure(self, identity: str, traceback: str) -> Path:
-        path = self.root / "failures" / f"{identity}.txt"
-        _write(path, traceback.encode())
-        return path
+    def failure(self, identity: str) -> Path:
+        """Where the traceback of a fit that failed is."""
+        return self.root / "failures" / f"{identity}.txt"
+
+    def keep_failure(self, identity: str, traceback: str) -> None:
+        write_whole(self.failure(identity), traceback.encode())
 
     def _read(self, path: Path) -> Record:
         try:
-            return Record.model_validate_json(path.read_bytes())
+            record = Record.model_validate_json(path.read_bytes())
         except (OSError, ValidationError, ValueError) as error:
             first = str(error).splitlines()[0]
             raise HarnessError(f"{path}: not a readable record ({first}); move it away and run again") from None
+        if self._json(record.cell) != path:
+            raise HarnessError(f"{path}: the record of another evaluation; move it away and run again")
+        return record
 
     def _json(self, cell: tuple[str, ...]) -> Path:
         path = self.path(cell)
@@ -258,23 +297,39 @@ class Store:
     def _supersede(self, path: Path) -> Path | None:
         """Copy the record in a place, and its scores, to `superseded/`; returns where its scores are."""
         try:
-            content = path.read_bytes()
-            old = Record.model_validate_json(content)
-        except (OSError, ValidationError):
+            content, old = path.read_bytes(), self._read(path)
+        except (OSError, HarnessError):
             return None
         if old.status != "ok":
             return None
         kept = self.root / "superseded" / path.relative_to(self.root / "records")
         scores = self._npz(old)
         if scores.exists():
-            _write(kept.with_name(scores.name), scores.read_bytes())
-        _write(kept.with_name(f"{path.stem}.{_sha256(content)[:8]}.json"), content)
+            write_whole(kept.with_name(scores.name), scores.read_bytes())
+        write_whole(kept.with_name(f"{path.stem}.{_sha256(content)[:8]}.json"), content)
         return scores
 
 
+@cache
 def slug(name: str) -> str:
     """A name as part of a file name: it can't leave its folder."""
     return re.sub(r"[^A-Za-z0-9_=+-]+", "-", name)[:60] or "-"
+
+
+def _batches(items: list[Path], size: int) -> Iterator[list[Path]]:
+    return (items[start : start + size] for start in range(0, len(items), size))
+
+
+@contextmanager
+def _garbage_left() -> Iterator[None]:
+    """Do not look for cycles among what is read: there are none, and the search takes longer than the reading."""
+    looked = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if looked:
+            gc.enable()
 
 
 def _sha256(data: bytes) -> str:
@@ -298,18 +353,3 @@ def _npz(arrays: Mapping[str, np.ndarray]) -> bytes:
             np.lib.format.write_array(member, np.ascontiguousarray(array), allow_pickle=False)
             archive.writestr(zipfile.ZipInfo(f"{name}.npy"), member.getvalue(), zipfile.ZIP_DEFLATED)
     return out.getvalue()
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Write beside the place, flush to disk, and move there in one step."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", suffix=".part", delete=False) as file:
-        try:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-            os.chmod(file.name, 0o644)
-            os.replace(file.name, path)
-        except BaseException:
-            os.unlink(file.name)
-            raise

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import shutil
 import time
 import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness import kit
 from harness.dataset import Dataset
 from harness.environment import provenance, seeded, threads
-from harness.errors import DataMissing
+from harness.errors import DataDamaged, DataMissing, Unwritable
+from harness.extras import added_metrics, added_scores, names_of
 from harness.method import Images, Method, Run, Task
 from harness.metrics import measure
 from harness.plan import Evaluation, Fit
@@ -52,11 +56,13 @@ class Worker:
             with seeded(fit.seed):
                 job = _Job(self, fit, evaluations)
                 job.prepare()
-                return [job.evaluate(evaluation) for evaluation in evaluations]
-        except DataMissing:
-            raise
+                records = [job.evaluate(evaluation) for evaluation in evaluations]
+            job.forget_checkpoints()
+            return records
         except Exception as error:
-            return [self._failed(evaluation, error) for evaluation in evaluations]
+            if concerns_every_fit(error):
+                raise
+            return [self.fail(evaluation, error) for evaluation in evaluations]
 
     def require_data(self, jobs: Sequence[tuple[Fit, Sequence[Evaluation]]]) -> None:
         """See that the files of every class that the jobs need are there, before anything trains.
@@ -79,14 +85,25 @@ class Worker:
         record = _record(evaluation, status="skipped", reason=reason, provenance=provenance(self.device))
         return self.store.write(record)
 
-    def _failed(self, evaluation: Evaluation, error: Exception) -> Record:
+    def fail(self, evaluation: Evaluation, error: Exception) -> Record:
+        """Record an evaluation as failed, with the error as its reason and its traceback in a file.
+
+        Raises:
+            Unwritable: the results folder does not even take that.
+        """
         text = "".join(traceback.format_exception(error))
-        self.store.keep_failure(evaluation.fit.id, text)
+        with contextlib.suppress(Unwritable):
+            self.store.keep_failure(evaluation.fit.id, text)
         said = " ".join(str(error).split())[:500]
         reason = f"{type(error).__name__}: {said}" if said else type(error).__name__
         record = _record(evaluation, status="failed", reason=reason, provenance=provenance(self.device))
         self.reporter.failed(evaluation, reason)
         return self.store.write(record)
+
+
+def concerns_every_fit(error: Exception) -> bool:
+    """Whether the other fits would fare no better, so that there is no use in recording this one as failed."""
+    return isinstance(error, DataMissing) and not isinstance(error, DataDamaged)
 
 
 class _Job:
@@ -107,10 +124,14 @@ class _Job:
         recipe = Recipe(**fit.recipe)
         cls = self.worker.plugins.get("method", fit.method)
         self.method: Method = cls(cls.Params(**fit.params))
-        self.run = Run(self.worker.device, fit.seed, recipe, self.method.params, self.worker.reporter.epoch)
+        progress = partial(self.worker.reporter.epoch, fit)
+        self.run = Run(self.worker.device, fit.seed, recipe, self.method.params, progress)
         self.run.fitted = self._fitted
         digests = self.evaluations[0].digests
-        wanted = {part: digests[part] for part in ("method", "dataset", "engine")}
+        wanted = {part: digests[part] for part in ("method", "dataset", "engine", "network") if part in digests}
+        if "network" in digests:
+            kit.BUILDERS[recipe.network] = self.worker.plugins.get("network", recipe.network)
+        self.checkpoints = store.checkpoints(fit.id, wanted)
         found = store.find_fit(fit.id, wanted)
         if found:
             kept, state = found
@@ -124,11 +145,11 @@ class _Job:
             images, classes = self.dataset.load("train", fit.normal)
             labels = cluster_index(fit.clusters, fit.normal)[classes] if fit.labels else None
             task = describe(images, len(fit.clusters) if fit.labels else None)
-            self.run.checkpoints = store.checkpoints(fit.id, wanted)
+            self.run.checkpoints = self.checkpoints
             started = time.perf_counter()
             self.method.build(task, self.run)
             self.method.fit(Images(images, labels), self.run)
-            self.seconds = time.perf_counter() - started
+            self.seconds = time.perf_counter() - started + self.run.seconds_before
             self.run.numerics = {"threads": threads(), **self.run.numerics, "device": self.run.device}
             file = FitFile(
                 fit=fit.model_dump(mode="json"),
@@ -141,10 +162,14 @@ class _Job:
             state = self.method.state()
             if state is not None:
                 store.keep_fit(fit.id, file, state)
-            shutil.rmtree(self.run.checkpoints, ignore_errors=True)
+        if found or state is not None:  # else they are needed until all is scored
+            self.forget_checkpoints()
         for value in vars(self.method).values():
             if hasattr(value, "eval") and hasattr(value, "train"):
                 value.eval()
+
+    def forget_checkpoints(self) -> None:
+        shutil.rmtree(self.checkpoints, ignore_errors=True)
 
     def _fitted(self, name: str, images: Tensor) -> Method:
         """For a method that builds on another: see `Run.fitted`. What the other one notes is not recorded."""
@@ -155,6 +180,7 @@ class _Job:
         run = replace(self.run, params=method.params, **own)
         method.build(describe(images, None), run)
         method.fit(Images(images), run)
+        self.run.seconds_before = run.seconds_before
         return method
 
     def evaluate(self, evaluation: Evaluation) -> Record:
@@ -166,6 +192,9 @@ class _Job:
                 evaluation,
                 status="ok",
                 scores={name: measure(values[normal], values[anomaly]) for name, values in scores.items()},
+                metrics=added_metrics(
+                    names_of("metric", evaluation.digests), scores, normal, anomaly, self.worker.plugins
+                ),
                 accuracy=self._accuracy(),
                 knn_accuracy=self._knn_accuracy(evaluation),
                 n_normal=len(normal),
@@ -181,20 +210,22 @@ class _Job:
             record = self.worker.store.write(record, arrays)
             self.worker.reporter.evaluated(evaluation, record)
             return record
-        except DataMissing:
-            raise
         except Exception as error:
-            return self.worker._failed(evaluation, error)
+            if concerns_every_fit(error):
+                raise
+            return self.worker.fail(evaluation, error)
 
     def _score(self, evaluation: Evaluation) -> tuple[dict[str, np.ndarray], float]:
         """Scores of every test image, and seconds. Evaluations share them; other scoring parameters ask for more."""
-        key = repr(sorted(evaluation.scoring.items()))
+        added = names_of("score", evaluation.digests)
+        key = repr([sorted(evaluation.scoring.items()), added])
         if key not in self.scored:
             self.worker.reporter.scoring(self.fit)
             self.method.params = self.run.params = type(self.method.params)(**evaluation.params)
             started = time.perf_counter()
             with seeded(self.fit.seed):
                 scores = checked_scores(self.method, self.test.images)
+                scores |= added_scores(added, self.method, self.test.images, self.run, self.worker.plugins)
             self.scored[key] = scores, time.perf_counter() - started
         return self.scored[key]
 

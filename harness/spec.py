@@ -90,7 +90,10 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise HarnessError(f"{path}: not readable as TOML: nested too deeply") from None
 
 
+CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+"""Made once: to plan and to read many records takes many digests."""
+
+
 def digest(data: Any) -> str:
     """16 hex digits that change whenever plain data changes (canonical JSON, SHA-256)."""
-    text = json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return hashlib.sha256(CANONICAL.encode(data).encode()).hexdigest()[:16]

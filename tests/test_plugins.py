@@ -317,3 +317,8 @@ def test_a_data_set_that_fails_is_one_line(here, broken):
     protocol = named({"a": case(["across"], "down")}, dataset="stripes")
     words = ["--plugins", "stripes.py", "--dataset", "stripes", "--protocol", protocol, "--recipe", recipe]
     assert "stripes" in harness("plan", *words, "--method", plugin(), code=2).line
+
+
+def test_listing_what_is_bundled_loads_no_plugin():
+    code = "import sys; from harness.plugins import Plugins; Plugins().entries; print('pydantic' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"

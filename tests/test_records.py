@@ -16,6 +16,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from tiny import case, fits, harness, named, plugin, spy
 
 from harness import HarnessError
+from harness.errors import Unwritable
 from harness.metrics import measure
 from harness.records import Record, Store
 
@@ -184,7 +185,7 @@ def test_a_crash_leaves_the_record_of_before_or_the_new_one(here, monkeypatch, f
         try:
             store.write(second, scores)
             finished = True
-        except OSError:
+        except Unwritable:
             finished = False
     assert whole(Store(Path("results")), cell) == (0.75 if finished else 0.25)
     assert not [path for path in files() if path.suffix == ".part"]

@@ -27,7 +27,8 @@ def run(**values):
 
 def net():
     torch.manual_seed(1)
-    return nn.Sequential(nn.Flatten(), nn.Dropout(0.2), nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 2))
+    layers = nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 3, 3), nn.Flatten(), nn.Dropout(0.2), nn.Linear(48, 2)
+    return nn.Sequential(*layers).to(memory_format=torch.channels_last)
 
 
 def loss_of(module):
@@ -70,15 +71,25 @@ def test_a_killed_training_goes_on_bit_for_bit(tmp_path, values):
         assert torch.equal(tensor, resumed.state_dict()[name]), name
     again, noted = attempt(progress=lambda *_: pytest.fail("a finished training is not trained again"))
     assert noted.notes == this.notes
+    assert 0 < this.seconds_before < noted.seconds_before
     assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), again.parameters(), strict=True))
 
 
-def test_a_damaged_checkpoint_is_not_used(tmp_path):
-    (tmp_path / "1.safetensors").write_bytes(b"half a file")
-    module, seen = net(), []
+@pytest.mark.parametrize("damage", ["half a file", "of another network"])
+def test_a_damaged_checkpoint_is_not_used(tmp_path, damage):
+    path = tmp_path / "1.safetensors"
+    other = nn.Sequential(nn.Flatten(), nn.Linear(64, 2))
+    train_network(other, IMAGES, loss_of(other), run(checkpoints=tmp_path, checkpoint_seconds=0))
+    if damage == "half a file":
+        path.write_bytes(path.read_bytes()[:-100])
+    module, whole, seen = net(), net(), []
     this = run(checkpoints=tmp_path, checkpoint_seconds=0, progress=lambda epoch, *_: seen.append(epoch))
-    train_network(module, IMAGES, loss_of(module), this)
+    with seeded(5):
+        train_network(module, IMAGES, loss_of(module), this)
     assert seen == [1, 2, 3, 4, 5, 6]
+    with seeded(5):
+        train_network(whole, IMAGES, loss_of(whole), run())
+    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), module.parameters(), strict=True))
 
 
 def test_every_image_is_seen_once_an_epoch():

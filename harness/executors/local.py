@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from harness.plan import Evaluation, Fit, Plan, changes
+from harness.plan import Evaluation, Fit, Plan, outstanding
 from harness.run import Worker
 
 PATIENCE = 1.0
@@ -17,6 +17,7 @@ def execute(plan: Plan, worker: Worker) -> None:
 
     Raises:
         DataMissing: the data set is not there.
+        Unwritable: the results folder takes no more.
     """
     waiting = plan.jobs()
     worker.require_data(waiting)
@@ -38,13 +39,8 @@ def _attempt(fit: Fit, evaluations: Sequence[Evaluation], worker: Worker) -> boo
     with worker.store.claim(fit.id) as ours:
         if not ours:
             return False
-        missing = [evaluation for evaluation in evaluations if not _on_record(evaluation, worker)]
+        missing = outstanding(evaluations, worker.store)
         if missing:
             worker.carry_out(fit, missing)
-        worker.reporter.fit_finished()
+        worker.reporter.fit_finished(fit)
         return True
-
-
-def _on_record(evaluation: Evaluation, worker: Worker) -> bool:
-    record = worker.store.find(evaluation.cell)
-    return record is not None and record.status == "ok" and not changes(record, evaluation)

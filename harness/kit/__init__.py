@@ -3,11 +3,15 @@
 Names are looked up when they are first used: torch is imported by whoever computes, not by whoever plans.
 """
 
+from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
 NETWORKS = ("two-conv", "two-conv-pooled", "wrn-DEPTH-WIDTH", "resnet18", "resnet18-small", "resnet18-cbam")
 """What `network` builds by name, such as wrn-28-10; here, so that a misspelt one is told before torch is imported."""
+
+BUILDERS: dict[str, Callable] = {}
+"""What plugins add to them, by name: `build(channels, side) -> (module, width)`. The harness puts in what it needs."""
 
 _NAMES = {
     "augment": "center_crop color_jitter four_rotations random_crop random_flip random_gray random_resized_crop rotate "
@@ -16,6 +20,7 @@ _NAMES = {
     "networks": "network",
     "scores": "kl_from_uniform max_softmax odin odin_logits true_probability",
     "train": "backbone cross_entropy in_batches train_network",
+    "vectors": "Vectors principal_axes",
 }
 _HOME = {name: module for module, names in _NAMES.items() for name in names.split()}
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,10 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as serialize
 from torch import Tensor, nn
+
+from harness.files import write_whole
 
 
 def save(path: Path, module: nn.Module, optimizer: torch.optim.Optimizer, progress: dict[str, Any]) -> None:
@@ -30,29 +31,37 @@ def save(path: Path, module: nn.Module, optimizer: torch.optim.Optimizer, progre
     for number in range(torch.cuda.device_count()):
         tensors[f"random.cuda.{number}"] = torch.cuda.get_rng_state(number)
     plain = {"progress": progress, "python": random.getstate(), "numpy": [kind, *rest]}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(f".{os.getpid()}.part")
-    try:
-        save_file(
-            {name: t.detach().cpu().contiguous() for name, t in tensors.items()}, part, {"plain": json.dumps(plain)}
-        )
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    write_whole(
+        path,
+        serialize(
+            {name: t.detach().cpu().contiguous() for name, t in tensors.items()}, metadata={"plain": json.dumps(plain)}
+        ),
+    )
 
 
 def load(path: Path, module: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any] | None:
-    """Put everything back as it was when `path` was saved, and return its `progress`; None if there is none to read."""
+    """Put everything back as it was when `path` was saved, and return its `progress`.
+
+    None, with nothing changed, if there is no file to read, or it is of another network.
+    """
     try:
         with safe_open(path, "pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             plain = json.loads(file.metadata()["plain"])
     except (OSError, SafetensorError, ValueError, KeyError, TypeError):
         return None
-    module.load_state_dict(_under(tensors, "module."))
+    weights = _under(tensors, "module.")
+    if _shapes(weights) != _shapes(module.state_dict()):
+        return None
+    module.load_state_dict(weights)
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for name, tensor in _under(tensors, "optimizer.").items():
         number, _, key = name.partition(".")
+        parameter = parameters[int(number)]
+        if tensor.shape == parameter.shape:
+            # Laid out in memory as the parameter is: fused optimisers go through both side by side.
+            tensor = torch.empty_like(parameter, dtype=tensor.dtype).copy_(tensor)
         state.setdefault(int(number), {})[key] = tensor
     optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
     version, keys, gauss = plain["python"]
@@ -64,6 +73,10 @@ def load(path: Path, module: nn.Module, optimizer: torch.optim.Optimizer) -> dic
         if int(number) < torch.cuda.device_count():
             torch.cuda.set_rng_state(cuda, int(number))
     return plain["progress"]
+
+
+def _shapes(tensors: dict[str, Tensor]) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in tensors.items()}
 
 
 def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

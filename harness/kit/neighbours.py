@@ -41,8 +41,8 @@ def nearest(gallery: Tensor, queries: Tensor, k: int, metric: Metric) -> tuple[T
     if metric not in ("cosine", "euclidean"):
         raise HarnessError(f"metric {metric!r}: no such metric; known: cosine, euclidean")
     gallery, queries = _prepared(gallery, metric), _prepared(queries, metric)
-    candidates = _search(gallery, queries, min(k + SPARE, len(gallery)))
-    distances, order = _distances(gallery, queries, candidates).sort(dim=1, stable=True)
+    distances, candidates = _search(gallery, queries, min(k + SPARE, len(gallery)))
+    distances, order = distances.sort(dim=1, stable=True)
     distances, indices = distances[:, :k], candidates.gather(1, order[:, :k])
     # Of unit vectors, |a - b|^2 = 2 - 2 cos: nothing cancels, and the order is that of `euclidean`.
     return (distances.square() / 2 if metric == "cosine" else distances), indices
@@ -120,17 +120,20 @@ def _prepared(vectors: Tensor, metric: Metric) -> Tensor:
     return vectors.float().contiguous()
 
 
-def _search(gallery: Tensor, queries: Tensor, k: int) -> Tensor:
-    """(M, k) int64: the indices of the k nearest, in Euclidean distance, up to the rounding of the search."""
+def _search(gallery: Tensor, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The k nearest in Euclidean distance, up to the rounding of the search, but with distances by differences.
+
+    Returns:
+        distances (M, k) float64, nearly ascending, and indices (M, k) int64.
+    """
     import faiss
 
     faiss.omp_set_num_threads(torch.get_num_threads())
-    # Without an index object, and so without a copy of the gallery.
-    return torch.from_numpy(faiss.knn(queries.numpy(), gallery.numpy(), k, faiss.METRIC_L2)[1])
-
-
-def _distances(gallery: Tensor, queries: Tensor, indices: Tensor) -> Tensor:
-    """(M, k) float64 distances of each query from its candidates, by differences."""
-    size = max(1, 4_000_000 // (indices.shape[1] * gallery.shape[1]))
-    parts = zip(queries.split(size), indices.split(size), strict=True)
-    return torch.cat([torch.linalg.vector_norm(gallery[at] - x[:, None], dim=2) for x, at in parts]).double()
+    index = faiss.IndexFlatL2(gallery.shape[1])
+    index.add(gallery.numpy())
+    indices = torch.from_numpy(index.search(queries.numpy(), k)[1])
+    squared = torch.empty(indices.shape, dtype=torch.float32)
+    x, found, places = (faiss.swig_ptr(tensor.numpy()) for tensor in (queries, squared, indices))
+    # FAISS's own pass over given pairs: with torch's gathers, it took as long as the search.
+    index.compute_distance_subset(len(queries), x, k, found, places)
+    return squared.double().sqrt(), indices

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from harness.errors import HarnessError
-from harness.kit import NETWORKS
+from harness.kit import BUILDERS, NETWORKS
 
 SMALLEST_SIDE = 8
 
@@ -22,7 +22,7 @@ def network(
 
     Args:
         name: `two-conv`, `two-conv-pooled`, `wrn-DEPTH-WIDTH` (DEPTH = 6n + 4), `resnet18`, `resnet18-small`
-            (3x3 stem without a pool, for small images) or `resnet18-cbam`.
+            (3x3 stem without a pool, for small images), `resnet18-cbam`, or a plugin's, where the recipe names it.
         channels: 1 for grey images, 3 for colour.
         side: of the square images, at least 8 pixels.
         outputs: how many logits.
@@ -72,6 +72,8 @@ class Network(nn.Module):
 
 def _body(name: str, channels: int, side: int) -> tuple[nn.Module, int]:
     """The named network up to its features, and how many these are."""
+    if name in BUILDERS:
+        return _checked_body(name, BUILDERS[name](channels, side))
     if wide := re.fullmatch(r"wrn-(\d+)-(\d+)", name):
         return _wide_resnet(name, channels, int(wide[1]), int(wide[2]))
     match name:
@@ -86,7 +88,15 @@ def _body(name: str, channels: int, side: int) -> tuple[nn.Module, int]:
         case "resnet18-cbam":
             # Woo et al. 2018, "CBAM: Convolutional Block Attention Module".
             return _resnet18(channels, block_args={"attn_layer": "cbam"})
-    raise HarnessError(f"network {name!r}: no such network; known: {', '.join(NETWORKS)}")
+    raise HarnessError(f"network {name!r}: no such network; known: {', '.join([*NETWORKS, *BUILDERS])}")
+
+
+def _checked_body(name: str, built: object) -> tuple[nn.Module, int]:
+    """What a plugin's builder returns, if it is what it should be."""
+    match built:
+        case (nn.Module() as body, int(width)) if width > 0:
+            return body, width
+    raise HarnessError(f"network {name!r}: its builder must return (module, width), not {type(built).__name__}")
 
 
 def _two_conv(channels: int, side: int) -> tuple[nn.Module, int]:

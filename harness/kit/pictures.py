@@ -10,7 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.errors import DataMissing, HarnessError
+from harness.errors import DataDamaged, DataMissing, HarnessError
+from harness.kit.picture_cache import FOLDER, cached
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -77,6 +78,8 @@ def load_classes(
 ) -> tuple[Tensor, Tensor]:
     """The pictures of some classes in one split: class after class, each in the order of the file names.
 
+    Each is decoded once: see `picture_cache`.
+
     Args:
         split: "train" or "test". With the training images of a class, its test images must be there too, so that
             nothing is missed only after hours of training.
@@ -88,7 +91,8 @@ def load_classes(
         images (N, 3, H, W) uint8 and labels (N,) int64, the index of the class in `folders`.
 
     Raises:
-        DataMissing: classes without a picture, all of them in one line, or a file that cannot be decoded.
+        DataMissing: classes without a picture, all of them in one line.
+        DataDamaged: a file that cannot be decoded.
         HarnessError: pictures differ in size, and `size` is None.
     """
     import torch
@@ -96,7 +100,17 @@ def load_classes(
     require(root, folders if split == "train" else {}, folders)
     files = [list_images(root / PARTS[split] / folder)[:most] for folder in folders.values()]
     labels = torch.repeat_interleave(torch.arange(len(files)), torch.tensor([len(of_class) for of_class in files]))
-    return decode_all([file for of_class in files for file in of_class], size), labels
+    images = torch.empty(0)
+    for label, (folder, of_class) in enumerate(zip(folders.values(), files, strict=True)):
+        place = root / FOLDER / PARTS[split] / folder / f"{size or 'own'}-{most or 'all'}"
+        part = cached(place, of_class, lambda of_class=of_class: decode_all(of_class, size))
+        if len(files) == 1:
+            return part, labels  # mapped into memory, not copied
+        if label == 0:
+            images = part.new_empty(len(labels), *part.shape[1:])
+        _check_size(files[0][0], images[0], of_class[0], part[0])
+        images[labels == label] = part
+    return images, labels
 
 
 def decode_all(files: Sequence[Path], size: int | None = None) -> Tensor:
@@ -108,11 +122,7 @@ def decode_all(files: Sequence[Path], size: int | None = None) -> Tensor:
 
     def fill(index: int) -> None:
         image = decode(files[index], size)
-        if image.shape != first.shape:
-            raise HarnessError(
-                f"pictures differ in size: {files[0]} is {first.shape[2]}x{first.shape[1]}, {files[index]} is "
-                f"{image.shape[2]}x{image.shape[1]}; bring all to one with the data set's parameter `size`"
-            )
+        _check_size(files[0], first, files[index], image)
         images[index] = image
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -125,7 +135,7 @@ def decode(path: Path, size: int | None = None) -> Tensor:
     cropped to the central square.
 
     Raises:
-        DataMissing: the file is not there, or damaged.
+        DataDamaged: the file can't be read.
     """
     from PIL import Image
     from torchvision.transforms import functional
@@ -134,10 +144,18 @@ def decode(path: Path, size: int | None = None) -> Tensor:
         with Image.open(path) as file:
             image = file.convert("RGB")
     except Exception as error:  # Pillow's decoders raise almost anything on a damaged file
-        raise DataMissing(f"{path}: not readable as a picture: {error}; put a whole copy there") from None
+        raise DataDamaged(f"{path}: not readable as a picture: {error}; put a whole copy there") from None
     if size is not None:
         image = functional.center_crop(functional.resize(image, size), size)
     return functional.pil_to_tensor(image)
+
+
+def _check_size(file: Path, image: Tensor, other_file: Path, other: Tensor) -> None:
+    if image.shape != other.shape:
+        raise HarnessError(
+            f"pictures differ in size: {file} is {image.shape[2]}x{image.shape[1]}, {other_file} is "
+            f"{other.shape[2]}x{other.shape[1]}; bring all to one with the data set's parameter `size`"
+        )
 
 
 def _entries(folder: Path) -> list[os.DirEntry]:

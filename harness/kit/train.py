@@ -120,15 +120,19 @@ class _Keeper:
     def __init__(self, module: nn.Module, optimizer: torch.optim.Optimizer, run: Run):
         self.module, self.optimizer, self.run = module, optimizer, run
         self.path = run.next_checkpoint()
-        self.kept = time.monotonic()
+        self.begun = self.kept = time.monotonic()
 
     def resume(self) -> dict[str, Any]:
         found = checkpoint.load(self.path, self.module, self.optimizer) if self.path else None
-        return found or {"epochs": 0}
+        done = {"epochs": 0, "seconds": 0.0} | (found or {})
+        self.begun -= done["seconds"]
+        self.run.seconds_before += done["seconds"]
+        return done
 
     def keep(self, done: dict[str, Any]) -> None:
-        if self.path and time.monotonic() - self.kept >= self.run.checkpoint_seconds:
-            checkpoint.save(self.path, self.module, self.optimizer, done)
+        now = time.monotonic()
+        if self.path and now - self.kept >= self.run.checkpoint_seconds:
+            checkpoint.save(self.path, self.module, self.optimizer, done | {"seconds": now - self.begun})
             self.kept = time.monotonic()
 
 

@@ -1,0 +1,122 @@
+"""What a user asks for beside a method's own scores: detection scores of its logits, and metrics of every score.
+
+In an evaluation they are among the digests, as "score Energy" or "metric fpr80" with the digest of the plugin's file.
+So a record that lacks one is scored again, while a fit stays the same whatever is made of it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from harness.errors import HarnessError
+from harness.plugins import Plugins
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+    from harness.method import Method, Run
+
+KINDS = ("score", "metric")
+
+
+def asked(plugins: Plugins, scores: Iterable[str] = (), metrics: Iterable[str] = ()) -> dict[str, str]:
+    """The digests of scores and metrics, by "score NAME" and "metric NAME".
+
+    Raises:
+        HarnessError: there is no such plugin.
+    """
+    wanted = [*(("score", name) for name in scores), *(("metric", name) for name in metrics)]
+    return {f"{kind} {name}": plugins.entry(kind, name).source.digest() for kind, name in wanted}
+
+
+def recorded(digests: Iterable[str], plugins: Plugins) -> dict[str, str]:
+    """Those that a record has already, as far as their plugins are within reach, with their digests of today."""
+    names = {kind: set(names_of(kind, digests)) & set(plugins.names(kind)) for kind in KINDS}
+    return asked(plugins, sorted(names["score"]), sorted(names["metric"]))
+
+
+def asked_for(parts: Iterable[str]) -> list[str]:
+    """Those of an evaluation's digests that are of scores and metrics."""
+    return [part for part in parts if part.startswith(tuple(f"{kind} " for kind in KINDS))]
+
+
+def names_of(kind: str, digests: Iterable[str]) -> list[str]:
+    """The names of the scores, or of the metrics, that an evaluation's digests ask for."""
+    return [part.removeprefix(f"{kind} ") for part in digests if part.startswith(f"{kind} ")]
+
+
+def has_logits(cls: type[Method]) -> bool:
+    """Whether a method has logits: its own, or those of the network by which it predicts sub-clusters."""
+    return hasattr(cls, "logits") or hasattr(cls, "predict")
+
+
+def logits(method: Method, images: Tensor, run: Run) -> Tensor:
+    """(M, K) float64 logits of a method's classifier, on the CPU.
+
+    Raises:
+        HarnessError: the method has neither `logits` nor a `network` of its own.
+    """
+    from torch import nn
+
+    from harness import kit
+
+    given = getattr(method, "logits", None)
+    if given is not None:
+        found = given(images)
+    elif isinstance(network := getattr(method, "network", None), nn.Module):
+        found = kit.in_batches(images, run, lambda x: {"logits": network(x)})["logits"]
+    else:
+        raise HarnessError(f"{method.name} has no logits: give it logits(images) -> (M, K), or self.network")
+    if found.ndim != 2 or len(found) != len(images):
+        raise ValueError(f"logits() returned the shape {tuple(found.shape)} for {len(images)} images; want (M, K)")
+    return found.detach().cpu().double()
+
+
+def added_scores(
+    names: Sequence[str], method: Method, images: Tensor, run: Run, plugins: Plugins
+) -> dict[str, np.ndarray]:
+    """(M,) float64 by name.
+
+    Raises:
+        ValueError: a score is of the wrong shape, or not finite.
+    """
+    import numpy as np
+    import torch
+
+    if not names:
+        return {}
+    found, scores = logits(method, images, run), {}
+    for name in names:
+        with plugins.blame("score", name, "score"):
+            values = torch.as_tensor(plugins.get("score", name)(found)).detach().double().numpy()
+        if values.shape != (len(images),) or not np.isfinite(values).all():
+            raise ValueError(f"score {name} has the shape {values.shape} for {len(images)} images, or is not finite")
+        scores[name] = values
+    return scores
+
+
+def added_metrics(
+    names: Sequence[str], scores: Mapping[str, np.ndarray], normal: Any, anomaly: Any, plugins: Plugins
+) -> dict[str, dict[str, float]]:
+    """Each metric of each score, by score and by metric.
+
+    Args:
+        scores: (M,) of all test images.
+        normal, anomaly: the indices of the normal images and of the anomalies among them.
+
+    Raises:
+        ValueError: a metric is not a finite number.
+    """
+    found: dict[str, dict[str, float]] = {}
+    for name in names:
+        metric = plugins.get("metric", name)
+        for score, values in scores.items():
+            with plugins.blame("metric", name, "metric"):
+                value = float(metric(values[normal].copy(), values[anomaly].copy()))
+            if not math.isfinite(value):
+                raise ValueError(f"metric {name} of {score} is {value}, no finite number")
+            found.setdefault(score, {})[name] = value
+    return found

@@ -1,0 +1,65 @@
+"""Files that are written whole or not at all, whatever ends the process."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from harness.errors import Unwritable
+
+ABANDONED = 3600.0
+"""Seconds after which a half-written file belongs to no process any more."""
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write beside the place, flush to disk, and move there in one step.
+
+    Raises:
+        Unwritable: the disk is full, say; what was there before still is.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", suffix=".part", delete=False) as file:
+            try:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+                os.chmod(file.name, 0o644)
+                os.replace(file.name, path)
+            except BaseException:
+                os.unlink(file.name)
+                raise
+    except OSError as error:
+        raise Unwritable(
+            f"{path.parent}: can't write there: {error.strerror}; make room, then run the same command to go on"
+        ) from error
+
+
+def sweep(folder: Path) -> None:
+    """Remove what processes that were killed have left half-written, long ago enough."""
+    for part in folder.rglob(".*.part"):
+        with contextlib.suppress(OSError):
+            if time.time() - part.stat().st_mtime > ABANDONED:
+                part.unlink()
+
+
+@contextlib.contextmanager
+def finishing() -> Iterator[None]:
+    """Hold a Ctrl-C back until what is inside is done. Only the main thread is told of one: elsewhere, do nothing."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    pressed: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, frame: pressed.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if pressed:
+        signal.raise_signal(signal.SIGINT)

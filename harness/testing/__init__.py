@@ -1,0 +1,112 @@
+"""The contract of plugins as checks: for `harness check`, and for the tests of whoever writes a plugin.
+
+from harness import testing
+
+@testing.contract("mine.py")
+def test_contract(check):
+    check()
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.errors import HarnessError
+from harness.plugins import Entry, Plugins
+from harness.testing.findings import Broken, Check, bound
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from harness.dataset import Dataset
+    from harness.method import Method
+
+__all__ = ["Broken", "Check", "checks", "contract", "dataset", "fitted"]
+
+
+def contract(target: str | Path, data: Path = Path("data")) -> Callable:
+    """Run a test once for each check of a plugin: the test gets it as the argument `check`, and calls it.
+
+    Args:
+        target: a plugin's file, or the name of one that is bundled or installed.
+        data: the folder of the data sets, where a data set is checked.
+    """
+    import pytest
+
+    made = [(entry, check) for entry, each in checks(target, data=data).items() for check in each]
+    return pytest.mark.parametrize(
+        "check", [pytest.param(check, id=f"{entry.name}-{check.name}") for entry, check in made]
+    )
+
+
+def checks(target: str | Path, plugins: Plugins | None = None, data: Path = Path("data")) -> dict[Entry, list[Check]]:
+    """The checks of what a plugin registers.
+
+    Raises:
+        HarnessError: there is no such plugin, or it can't be loaded.
+    """
+    plugins = plugins or Plugins()
+    return {entry: _checks(plugins, entry, data) for entry in _entries(target, plugins)}
+
+
+def fitted(target: str | Path, images: Tensor, labels: Tensor | None = None, **params: Any) -> Method:
+    """A method after `fit` on normal images, for tests of its scores.
+
+    Args:
+        images: (N, C, H, W) uint8.
+        labels: (N,) int64 from 0, or None for withheld ones.
+        params: the method's parameters; the others have their defaults.
+    """
+    from harness.environment import seeded
+    from harness.method import Images, Run
+    from harness.run import describe
+    from harness.testing.toy import RECIPE
+
+    cls = _only("method", target)
+    method = cls(cls.Params(**params))
+    run = Run("cpu", 0, RECIPE, method.params)
+    with seeded(0):
+        method.build(describe(images, None if labels is None else len(labels.unique())), run)
+        method.fit(Images(images, labels), run)
+    return method
+
+
+def dataset(target: str | Path, data: Path = Path("data"), **params: Any) -> Dataset:
+    """A data set, for tests of what it loads."""
+    cls = _only("dataset", target)
+    return cls(data, cls.Params(**params))
+
+
+def _only(kind: str, target: str | Path) -> type:
+    plugins = Plugins()
+    names = [entry.name for entry in _entries(target, plugins) if entry.kind == kind]
+    if len(names) != 1:
+        raise HarnessError(f"{target}: registers {len(names)} plugins of the kind {kind}; one is wanted here")
+    return plugins.get(kind, names[0])
+
+
+def _entries(target: str | Path, plugins: Plugins) -> list[Entry]:
+    if isinstance(target, Path) or str(target).endswith(".py"):
+        found = plugins.add(Path(target))
+        if not found:
+            raise HarnessError(f"{target}: registers nothing; a plugin ends with a hook, as `harness new` writes it")
+        return found
+    found = [entry for entry in plugins.entries if entry.name == target]
+    for entry in found:
+        plugins.entry(entry.kind, entry.name)  # two of one name are refused
+    return found or [plugins.entry("method", str(target))]
+
+
+def _checks(plugins: Plugins, entry: Entry, data: Path) -> list[Check]:
+    from harness.testing import datasets, functions, methods
+    from harness.testing.trial import Trial
+
+    if entry.kind in functions.CHECKS:
+        return bound(functions.CHECKS[entry.kind], functions.FunctionTrial(plugins, entry))
+    if entry.kind == "reporter":
+        return bound((methods.imports,), functions.FunctionTrial(plugins, entry))
+    if entry.kind == "dataset":
+        return bound(datasets.CHECKS, datasets.DataTrial(plugins, entry, data))
+    return bound(methods.CHECKS, Trial(plugins, entry))

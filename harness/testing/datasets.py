@@ -1,0 +1,164 @@
+"""What every data set promises, one small function per promise. Few of its classes are loaded, to be quick."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.dataset import Dataset
+from harness.errors import DataMissing, HarnessError
+from harness.plugins import Entry, Plugins
+from harness.testing.findings import Broken, calling, require
+from harness.testing.imports import imports_nothing_heavy
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class DataTrial:
+    """A data set to be checked, by its first classes that have training images."""
+
+    def __init__(self, plugins: Plugins, entry: Entry, root: Path):
+        self.entry, self.file = entry, entry.source.path
+        self.dataset: Dataset = plugins.dataset(entry.name, root)
+        self.root = root
+        self.load = cache(self._load)
+
+    @property
+    def two(self) -> tuple[str, ...]:
+        return tuple(self.dataset.classes[:2])
+
+    def _load(self, split: str, classes: tuple[str, ...]) -> tuple[Tensor, Tensor]:
+        """What `load` returns.
+
+        Raises:
+            DataMissing: the data are not there.
+            Broken: `load` raises anything else.
+        """
+        try:
+            with calling(f"load({split!r}, {classes!r})", self.file):
+                return self.dataset.load(split, classes)
+        except Broken as broken:
+            if isinstance(broken.__cause__, DataMissing):
+                raise broken.__cause__ from None
+            raise
+
+
+def classes(trial: DataTrial) -> None:
+    """`classes` names each class once"""
+    names = trial.dataset.classes
+    require(
+        isinstance(names, tuple) and len(names) > 1 and all(isinstance(name, str) for name in names),
+        f"`classes` is {type(names).__name__} {names!r:.60}",
+        "set it to a tuple of at least two names",
+    )
+    twice = {name for name in names if names.count(name) > 1}
+    require(not twice, f"`classes` names {', '.join(sorted(twice))} twice", "name each class once")
+
+
+def revision(trial: DataTrial) -> None:
+    """revision() is a text that is the same every time"""
+    with calling("revision()", trial.file):
+        first, again = trial.dataset.revision(), trial.dataset.revision()
+    require(isinstance(first, str) and first, f"revision() returns {first!r}", "return a text that is not empty")
+    require(
+        first == again,
+        f"revision() returns {first!r}, and then {again!r}",
+        "make it depend on the images alone: every record would be stale at once",
+    )
+
+
+def images(trial: DataTrial) -> None:
+    """load() returns (N, C, H, W) uint8 images with 1 or 3 channels, some of each class"""
+    import torch
+
+    for split in ("train", "test"):
+        found, labels = trial.load(split, trial.two)
+        require(
+            found.ndim == 4 and found.shape[1] in (1, 3) and found.dtype == torch.uint8,
+            f"{split} images are {str(found.dtype).removeprefix('torch.')} of the shape {tuple(found.shape)}",
+            "return (N, C, H, W) uint8 with C of 1 or 3, values from 0 to 255",
+        )
+        require(
+            int(found.max()) > 1,
+            f"no pixel of the {split} images is above 1",
+            "scale them to 0 to 255 before they become uint8",
+        )
+        require(
+            labels.shape == (len(found),) and labels.dtype == torch.int64,
+            f"{split} labels are {str(labels.dtype).removeprefix('torch.')} of the shape {tuple(labels.shape)} "
+            f"for {len(found)} images",
+            "return (N,) int64",
+        )
+        present = labels.unique().tolist()
+        require(
+            present == [0, 1],
+            f"{split} labels of the two classes {', '.join(trial.two)} are {present}",
+            "the label is the place of the image's class in the argument `classes`: self.select() does that",
+        )
+
+
+def subsets(trial: DataTrial) -> None:
+    """a class has the same images, and its own label, whichever classes are asked for"""
+    first, second = trial.two
+    for split in ("train", "test"):
+        found, labels = trial.load(split, (first, second))
+        turned, turned_labels = trial.load(split, (second, first))
+        alone, _ = trial.load(split, (second,))
+        for what, other in (
+            (f"classes {second}, {first}", turned[turned_labels == 0]),
+            (f"the class {second} alone", alone),
+        ):
+            require(
+                found[labels == 1].equal(other),
+                f"the {split} images of {second} are others when {what} are loaded",
+                "the label is the place of the image's class in the argument `classes`: self.select() does that",
+            )
+
+
+def same(trial: DataTrial) -> None:
+    """the same images in the same order, every time, and whatever the random state"""
+    import torch
+
+    first = trial.load("train", trial.two)
+    with torch.random.fork_rng([]):
+        torch.manual_seed(12345)
+        again = trial._load("train", trial.two)
+    require(
+        first[0].equal(again[0]) and first[1].equal(again[1]),
+        "the training images differ between two calls",
+        "sort file names, and draw random numbers from a generator with a seed of its own",
+    )
+
+
+def splits(trial: DataTrial) -> None:
+    """no class has the same images for training and for testing"""
+    train, _ = trial.load("train", trial.two)
+    test, _ = trial.load("test", trial.two)
+    require(
+        train.shape != test.shape or not train.equal(test),
+        "the two splits have the same images",
+        "look at the argument `split`",
+    )
+
+
+def unknown(trial: DataTrial) -> None:
+    """a class that is not there is refused with a HarnessError"""
+    try:
+        trial.dataset.load("train", ("no such class at all",))
+    except HarnessError:
+        return
+    except Exception as error:
+        said = f"raised {type(error).__name__}: {error}"
+    else:
+        said = "returned something"
+    raise Broken(f"load() of a class that is not there {said}", "begin load() with self.check_classes(classes)")
+
+
+def imports(trial: DataTrial) -> None:
+    """nothing heavy is imported at the top of the file"""
+    imports_nothing_heavy(trial.entry)
+
+
+CHECKS = (imports, classes, revision, images, subsets, same, splits, unknown)

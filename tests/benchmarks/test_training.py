@@ -1,0 +1,88 @@
+"""The engine beside the loop of method repositories: the same network, images, epochs and batch, in images/s."""
+
+from __future__ import annotations
+
+import statistics
+
+import pytest
+import reference
+import torch
+from shaped import ANOMALY, NORMAL, digits, recipe_of, trained, untrained
+from sklearn.metrics import roc_auc_score
+
+from harness import kit
+
+SEEDS = 3
+
+
+def plain_network(recipe, outputs: int) -> torch.nn.Module:
+    """The recipe's network as the reference uses it, with the normalisation left to a transform."""
+    return kit.network(recipe.network, 1, 28, outputs, mean=(0.0,), std=(1.0,))
+
+
+def normalised(images: torch.Tensor):
+    pixels = images.float() / 255
+    return reference.to_network(pixels.mean().item(), pixels.std().item())
+
+
+@pytest.mark.parametrize(("name", "n", "epochs"), [("subcluster", 3000, 2), ("rotnet", 600, 3)])
+def test_training_and_its_auroc(beside, also, name, n, epochs):
+    recipe = recipe_of(name, epochs=epochs)
+    images, labels = digits("train", NORMAL, n)
+    shown, outputs, views = (labels, 5, 1) if name == "subcluster" else (None, 4, 4)
+    dataset = {"subcluster": reference.Classified, "rotnet": reference.Turned}[name]
+    data = dataset(images, labels, normalised(images))
+    ours, theirs = [], []  # a fit for each seed
+
+    def engine():
+        ours.append(trained(name, images, shown, len(ours), recipe))
+
+    def loop():
+        torch.manual_seed(len(theirs))
+        theirs.append(plain_network(recipe, outputs))
+        reference.train(theirs[-1], data, recipe.epochs, recipe.batch, recipe.lr)
+
+    # The floor: as many steps on one batch that is there already.
+    bare = untrained(name, images, 0, recipe, outputs if shown is not None else None)[0].network.train()
+    optimizer = torch.optim.Adam(bare.parameters(), lr=recipe.lr, fused=True)
+    batch = kit.train.pixels(images[: recipe.batch].repeat(views, 1, 1, 1))
+    answers = torch.arange(len(batch)) % outputs
+
+    def arithmetic():
+        for _ in range(epochs * round(n / recipe.batch)):
+            optimizer.zero_grad()
+            torch.nn.functional.cross_entropy(bare(batch), answers).backward()
+            optimizer.step()
+
+    beside(f"train {name}", engine, {"DataLoader loop": loop, "bare arithmetic": arithmetic}, n * epochs, rounds=SEEDS)
+
+    test = torch.cat([digits("test", classes, 250)[0] for classes in (NORMAL, ANOMALY)])
+    anomalous = torch.arange(len(test)) >= 250
+    as_theirs = dataset(test, anomalous, normalised(images))
+    aurocs = [roc_auc_score(anomalous, fitted.score(test)["MAX"]) for fitted in ours]
+    others = [roc_auc_score(anomalous, reference.max_softmax(net, as_theirs, 250)) for net in theirs]
+    also(f"AUROC {name}, MAX", aurocs, "DataLoader loop", others)
+    noise = (statistics.variance(aurocs) / SEEDS + statistics.variance(others) / SEEDS) ** 0.5
+    assert abs(statistics.fmean(aurocs) - statistics.fmean(others)) < 4 * noise + 0.01
+
+
+def test_scoring_of_36_views(beside):
+    recipe, n = recipe_of("ssl"), 200
+    images, labels = digits("test", NORMAL, n)
+    method, _ = untrained("ssl", images, 0, recipe)
+    method.network.eval()
+    net = plain_network(recipe, 10)
+    net.load_state_dict(method.network.state_dict() | {"mean": net.mean, "std": net.std})
+    mean, std = method.network.mean.item(), method.network.std.item()
+    data = reference.Viewed(images, labels, reference.to_network(mean, std))
+    found = {}
+
+    def engine():
+        found["ours"] = method.score(images)
+
+    def loop():
+        found["theirs"] = reference.uniform_divergence(net, data, 64, (slice(0, 3), slice(3, 6), slice(6, 10)))
+
+    beside("score SSL, 36 views", engine, {"DataLoader loop": loop}, n)
+    for name, values in found["theirs"].items():
+        torch.testing.assert_close(found["ours"][name].float(), values, rtol=1e-4, atol=1e-4)

@@ -1,0 +1,355 @@
+"""Networks, scores, metrics and reporters of plugins: found by name, used, recorded, and no fit is another for them."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tiny import MEAN, fits, harness, plugin, spy
+
+from harness import hookspecs, testing
+from harness.plugins import KINDS, Plugins
+from harness.records import Record
+
+RUN = ("run", "--protocol", "test2", "--case", "2")
+PLAN = ("plan", *RUN[1:])
+LOGITS = f"{MEAN}; self.at = train.images.float().flatten(1)[:3]"
+"""Three training images, whose likenesses are the logits."""
+OF_LOGITS = "def logits(self, images):\n        return -(images.float().flatten(1)[:, None] - self.at).norm(dim=2) / 99"
+
+
+def classifier(name: str = "spy", **more) -> Path:
+    """A spy that has logits."""
+    path = spy(name, body=OF_LOGITS, **more)
+    path.write_text(path.read_text().replace(MEAN, LOGITS))
+    return path
+
+
+def hook(kind: str, name: str, function: str, file: str = "") -> Path:
+    """A plugin of one function."""
+    path = Path(file or f"{name}.py").absolute()
+    hooked = f'@harness.hookimpl\ndef register_{kind}s(register):\n    register("{name}", thing)\n'
+    path.write_text(f"import harness\n\n\ndef thing{function}\n\n\n{hooked}")
+    return path
+
+
+def records(method: str = "spy") -> list[Record]:
+    found = [Record.model_validate_json(path.read_bytes()) for path in sorted(Path("results/records").rglob("*.json"))]
+    return [record for record in found if record.method == method]
+
+
+# --- scores ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_bundled_scores_are_their_formulas():
+    logits = np.random.default_rng(0).normal(scale=5, size=(50, 4))
+    p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    wanted = {"Energy": -np.log(np.exp(logits).sum(1)), "MaxLogit": -logits.max(1), "Entropy": -(p * np.log(p)).sum(1)}
+    plugins = Plugins()
+    assert set(wanted) == set(plugins.names("score"))
+    for name, values in wanted.items():
+        found = plugins.get("score", name)(torch.from_numpy(logits))
+        np.testing.assert_allclose(found, values, rtol=1e-12)
+
+
+def test_entropy_orders_very_confident_predictions():
+    logits = torch.tensor([[0.0, lead, 0.0] for lead in (10, 30, 60, 120, 300)], dtype=torch.float64)
+    assert Plugins().get("score", "Entropy")(logits).diff().lt(0).all()
+
+
+def test_scores_are_added_to_a_finished_fit_without_training_and_without_another_identity(here):
+    path = classifier()
+    harness(*RUN, "--method", path)
+    (before,) = records()
+    assert harness(*PLAN, "--method", path, "--score", "Energy").statuses == ["to run: score Energy asked for"]
+    harness(*RUN, "--method", path, "--score", "Energy")
+    (after,) = records()
+    assert len(fits(path)) == 1
+    assert list(after.scores) == ["L2", "Energy"]
+    assert after.scores["L2"] == before.scores["L2"]
+    assert (after.fit, after.cell) == (before.fit, before.cell)
+    # Whoever does not ask for it does not lose it, and who asks for one more keeps it.
+    assert harness(*PLAN, "--method", path).statuses == ["done"]
+    harness(*RUN, "--method", path, "--score", "MaxLogit,Entropy")
+    assert list(records()[0].scores) == ["L2", "Energy", "MaxLogit", "Entropy"]
+    assert "| spy Energy |" in harness("leaderboard").out
+
+
+def test_subcluster_has_the_logits_of_its_network(here):
+    harness(*RUN, "--method", "subcluster", "--score", "Energy", "--set", "subcluster.epochs=3")
+    (record,) = records("subcluster")
+    assert list(record.scores) == ["MAX", "ODIN", "Energy"]
+    assert record.scores["Energy"].auroc > 0.5
+    # The odds of two classes are the difference of their logits, so that the softmax of MAX can be told from them.
+    method = testing.fitted("subcluster", torch.randint(256, (20, 1, 8, 8)).byte(), torch.arange(20) % 2)
+    from harness.extras import logits
+
+    images = torch.randint(256, (6, 1, 8, 8)).byte()
+    found = logits(method, images, method.run)
+    assert found.dtype == torch.float64
+    torch.testing.assert_close(method.score(images)["MAX"], -found.log_softmax(1).amax(1))
+
+
+def test_a_method_without_logits_is_left_as_it_is_but_not_all_methods_may_be(here):
+    classes, plain = classifier(), plugin()
+    harness(*RUN, "--method", f"{classes},{plain}", "--score", "Energy")
+    assert list(records("mean-image")[0].scores) == ["L2"]
+    assert harness(*PLAN, "--method", f"{classes},{plain}", "--score", "Energy").statuses == ["done", "done"]
+    line = harness(*RUN, "--method", plain, "--score", "Energy", code=2).line
+    assert "mean-image have no logits" in line
+
+
+def test_a_score_of_one_s_own_is_stale_once_its_file_has_changed(here):
+    path, own = classifier(), hook("score", "Odd", "(logits):\n    return -logits[:, 0]")
+    harness(*RUN, "--method", path, "--score", own)
+    first = records()[0].scores["Odd"]
+    own.write_text(own.read_text().replace("-logits[:, 0]", "logits[:, 0]"))
+    assert harness(*PLAN, "--method", path, "--plugins", own).statuses == ["stale: score Odd changed"]
+    harness(*RUN, "--method", path, "--score", "Odd", "--plugins", own)
+    assert records()[0].scores["Odd"].auroc == pytest.approx(1 - first.auroc)
+    assert len(fits(path)) == 1
+
+
+@pytest.mark.parametrize(
+    ("function", "part"),
+    [
+        ("(logits):\n    return logits", "score Odd has the shape"),
+        ("(logits):\n    return logits[:, 0] / 0", "not finite"),
+        ("(logits):\n    return logits.nothing()", "Odd.py: Odd.score() raised AttributeError"),
+    ],
+)
+def test_a_score_that_is_none_fails_its_evaluation(here, function, part):
+    own = hook("score", "Odd", function)
+    harness(*RUN, "--method", classifier(), "--score", own, code=1)
+    assert part in records()[0].reason
+
+
+def test_a_score_may_not_have_the_name_of_a_method_s_own(here):
+    own = hook("score", "L2", "(logits):\n    return logits[:, 0]", "own.py")
+    assert "spy has a score of that name" in harness(*PLAN, "--method", classifier(), "--score", own, code=2).line
+
+
+# --- metrics ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_metric_is_recorded_under_its_name_for_every_score(here):
+    gap = hook("metric", "gap", "(normal, anomaly):\n    return anomaly.mean() - normal.mean()")
+    path = classifier()
+    harness(*RUN, "--method", path, "--metric", gap, "--score", "Energy")
+    (record,) = records()
+    assert set(record.metrics) == {"L2", "Energy"}
+    for score, metrics in record.metrics.items():
+        (file,) = Path("results/records").rglob("*.npz")
+        with np.load(file) as arrays:
+            wanted = arrays[f"anomaly.{score}"].mean() - arrays[f"normal.{score}"].mean()
+        assert metrics == {"gap": pytest.approx(wanted, rel=1e-5)}
+    assert harness(*PLAN, "--method", path, "--plugins", gap).statuses == ["done"]
+    head, *rows = harness("results", "--format", "csv").out.splitlines()
+    assert head.endswith(",reason,gap")
+    assert all(math.isfinite(float(row.rsplit(",", 1)[1])) for row in rows)
+
+
+def test_without_metrics_of_plugins_there_is_no_further_column(here):
+    harness(*RUN, "--method", plugin())
+    assert harness("results", "--format", "csv").out.splitlines()[0].endswith(",reason")
+    old = json.loads(next(Path("results/records").rglob("*.json")).read_text())
+    del old["metrics"]  # as it was written before there were any
+    assert Record.model_validate(old).metrics == {}
+
+
+def test_a_metric_that_is_no_number_fails_its_evaluation(here):
+    own = hook("metric", "odd", "(normal, anomaly):\n    return float('nan')")
+    harness(*RUN, "--method", plugin(), "--metric", own, code=1)
+    assert "metric odd of L2 is nan" in records("mean-image")[0].reason
+
+
+# --- networks --------------------------------------------------------------------------------------------------------
+
+PLAIN = """(channels, side):
+    from torch import nn
+
+    return nn.Sequential(nn.Flatten(), nn.Linear(channels * side * side, {width}), nn.ReLU()), {width}"""
+
+
+def test_a_network_is_there_for_every_recipe_that_names_it(here):
+    own = hook("network", "plain", PLAIN.format(width=16))
+    words = (*RUN, "--method", "subcluster", "--plugins", own, "--set", "recipe.epochs=2", "--set")
+    harness(*words, "recipe.network=plain")
+    (record,) = records("subcluster")
+    assert record.recipe_values["network"] == "plain"
+    kept = next(Path("results/fits").glob("*.safetensors"))
+    from safetensors.torch import load_file
+
+    assert load_file(kept)["network.body.1.weight"].shape == (16, 64)
+    # Another network of the same name is trained anew.
+    own.write_text(own.read_text().replace("16", "24"))
+    plan = harness("plan", *words[1:], "recipe.network=plain")
+    assert plan.statuses == ["stale: network changed"]
+    harness(*words, "recipe.network=plain")
+    assert load_file(kept)["network.body.1.weight"].shape == (24, 64)
+
+
+def test_a_network_that_is_not_there_is_refused_with_those_that_are(here):
+    own = hook("network", "plain", PLAIN.format(width=16))
+    words = (*PLAN, "--method", "subcluster", "--plugins", own)
+    line = harness(*words, "--set", "recipe.network=plian", code=2).line
+    assert "did you mean 'plain'?" in line
+    assert "two-conv" in line
+
+
+def test_a_builder_that_returns_no_network_fails_its_fit(here):
+    own = hook("network", "plain", "(channels, side):\n    return 7")
+    words = (*RUN, "--method", "subcluster", "--plugins", own, "--set", "recipe.network=plain")
+    harness(*words, code=1)
+    assert "must return (module, width), not int" in records("subcluster")[0].reason
+
+
+# --- reporters -------------------------------------------------------------------------------------------------------
+
+REPORTER = """\
+import json
+import harness
+
+
+class Log(harness.Reporter):
+    \"\"\"Writes down what happens.\"\"\"
+
+    name = "log"
+
+    def __init__(self, results):
+        self.path = results / "log.txt"
+
+    def write(self, *what):
+        with self.path.open("a") as file:
+            print(*what, file=file)
+
+    def begin(self, plan):
+        self.write("begin", len(plan.jobs()))
+
+    def fit_started(self, fit):
+        self.write("fit", fit.method)
+
+    def epoch(self, fit, epoch, epochs, loss):
+        self.write("epoch", epoch, "of", epochs)
+
+    def evaluated(self, evaluation, record):
+        self.write("evaluated", *record.scores)
+
+    def failed(self, evaluation, reason):
+        self.write("failed", reason)
+
+    def end(self):
+        self.write("end")
+
+
+@harness.hookimpl
+def register_reporters(register):
+    register(Log)
+"""
+
+
+def test_a_reporter_is_told_of_run_fit_epoch_and_evaluation(here):
+    Path("log.py").write_text(REPORTER)
+    more = "for epoch in (1, 2): run.progress(epoch, 2, 0.5)"
+    path = plugin(fit=f"{MEAN}\n        {more}")
+    harness(*RUN, "--method", path, "--reporter", "log.py")
+    told = Path("results/log.txt").read_text().splitlines()
+    assert told == ["begin 1", "fit mean-image", "epoch 1 of 2", "epoch 2 of 2", "evaluated L2", "end"]
+    broken = plugin("broken", fit="raise ValueError('no')")
+    harness(*RUN, "--method", broken, "--reporter", "log", "--plugins", "log.py", code=1)
+    assert "failed ValueError: no" in Path("results/log.txt").read_text()
+
+
+def test_a_reporter_that_raises_is_left_out_and_stops_nothing(here):
+    Path("log.py").write_text(REPORTER.replace('self.write("fit", fit.method)', "raise RuntimeError('full')"))
+    found = harness(*RUN, "--method", plugin(), "--reporter", "log.py")
+    assert found.err.count("reporter log is left out: fit_started() raised RuntimeError: full") == 1
+    assert Path("results/log.txt").read_text() == "begin 1\n"
+    assert records("mean-image")[0].status == "ok"
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [(REPORTER.replace("results /", "results +"), "log.__init__() raised TypeError"), ("", "registers")],
+)
+def test_a_reporter_that_can_not_be_made_is_refused(here, text, part):
+    Path("log.py").write_text(text)
+    assert part in harness(*RUN, "--method", plugin(), "--reporter", "log.py", code=2).line
+
+
+def test_tensorboard_has_the_losses_and_the_aurocs(here):
+    event_file = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    path = plugin(fit=f"{MEAN}; run.progress(1, 2, 0.5); run.progress(2, 2, 0.25)")
+    harness(*RUN, "--method", path, "--reporter", "tensorboard")
+    (folder,) = Path("results/tensorboard").iterdir()
+    events = event_file.EventAccumulator(str(folder)).Reload()
+    assert [(event.step, event.value) for event in events.Scalars("loss")] == [(1, 0.5), (2, 0.25)]
+    (auroc,) = events.Scalars("AUROC L2/test2/2 anomaly")
+    assert auroc.value == pytest.approx(records("mean-image")[0].scores["L2"].auroc)
+
+
+# --- all of them -----------------------------------------------------------------------------------------------------
+
+
+def test_what_a_plugin_brings_is_listed_without_running_it(here):
+    own = hook("score", "Odd", '(logits):\n    """A score like no other."""\n    return logits[:, 0]')
+    own.write_text("raise SystemExit('ran')\n" + own.read_text())
+    rows = json.loads(harness("list", "scores", "--json", "--plugins", own).out)
+    assert {row["name"]: row["summary"] for row in rows}["Odd"] == "A score like no other."
+    assert "resnet18-cbam" in harness("list", "networks").out
+    assert "tensorboard" in harness("list", "reporters").out
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "function", "part"),
+    [
+        ("score", "a,b", "(logits):\n    return logits", "no name of a score"),
+        ("network", "Plain", "(channels, side):\n    return 1", "no name of a network"),
+        ("network", "resnet18", "(channels, side):\n    return 1", "there already"),
+        ("metric", "auroc", "(normal, anomaly):\n    return 1", "there already"),
+        ("reporter", "log", "():\n    return 1", "register takes a class here"),
+    ],
+)
+def test_a_name_that_is_none_or_taken_is_refused(here, kind, name, function, part):
+    own = hook(kind, name, function, "own.py")
+    assert part in harness("check", own, code=2).line
+
+
+def test_every_hook_of_the_file_registers_something():
+    assert {name for name in vars(hookspecs) if name.startswith("register_")} == set(KINDS)
+
+
+@pytest.mark.parametrize("name", ["Energy", "MaxLogit", "Entropy"])
+def test_bundled_scores_keep_to_their_contract(name):
+    (each,) = testing.checks(name).values()
+    for check in each:
+        check()
+
+
+BROKEN = {
+    "score_values: shape": ("score", "(logits):\n    return logits"),
+    "score_values: finite": ("score", "(logits):\n    return -logits.exp().sum(1).log()"),
+    "score_alone": ("score", "(logits):\n    return logits.max() - logits.amax(1)"),
+    "score_sign": ("score", "(logits):\n    return logits.amax(1)"),
+    "metric_value": ("metric", "(normal, anomaly):\n    return sum(normal < anomaly[10]) / len(normal)"),
+    "network_features": ("network", PLAIN.format(width=16).replace("), 16", "), 17")),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_each_check_fails_on_a_function_that_is_broken_in_just_that_way(here, case):
+    kind, function = BROKEN[case]
+    (each,) = testing.checks(hook(kind, "odd", function)).values()
+    found = set()
+    for check in each:
+        try:
+            if check.name != "imports":
+                check()
+        except testing.Broken:
+            found.add(check.name)
+    more = {"score_alone", "score_sign"} if "shape" in case else set()  # there are no values to look at
+    assert found == {case.partition(":")[0]} | more

@@ -1,0 +1,160 @@
+"""Killed, interrupted, or two at once: the same results as if nothing had happened. `campaigns/kill.py` does more."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+import victim
+from kept import differences, kept
+from tiny import MEAN, harness, plugin
+
+from harness.files import sweep, write_whole
+from harness.records import Store
+
+TRAINING = ("run", "--protocol", "test2", "--case", "2", "--method", "subcluster", "--set", "recipe.epochs=3")
+SEEDS = ("--seed", "0,1,2")
+
+
+def left(folder: str) -> dict[str, bytes]:
+    """What a folder keeps, without what kills have left half-written, and its leaderboard."""
+    table = harness("leaderboard", "--results", folder, "--format", "csv").out
+    return {name: file for name, file in kept(folder).items() if not name.endswith(".part")} | {"": table.encode()}
+
+
+def waiting(condition: str) -> str:
+    """The `fit` of a method: it says that it has begun, and waits while the condition holds, until there is a file `go`
+    (or, lest a test never ends, for a minute)."""
+    return f"""
+        import os, time
+        from pathlib import Path
+        place = Path(__file__).parent
+        (place / f"begun-{{run.seed}}-{{os.getpid()}}").touch()
+        for _ in range(6000):
+            if (place / "go").exists() or not ({condition}):
+                break
+            time.sleep(0.01)
+        {MEAN}"""
+
+
+def meet(process) -> None:
+    """Wait until the process is in its first fit."""
+    while process.is_alive() and not list(Path().glob("begun-*")):
+        time.sleep(0.01)
+
+
+# --- kill -9 ---------------------------------------------------------------------------------------------------------
+
+
+def test_whatever_write_a_run_is_killed_in_it_ends_as_if_it_had_not_been(here):
+    harness(*TRAINING, "--results", "whole")
+    # A run writes three checkpoints, what was learnt, its description, the scores, and the record.
+    deaths = [("replace", 2), ("fsync", 1), ("replace", 1), ("unlink", 0), ("fsync", 0), ("replace", 1)]
+    codes = [victim.run(*TRAINING, deaths=dict([death])) for death in deaths]
+    assert codes == [-signal.SIGKILL] * len(deaths)
+    assert victim.run(*TRAINING) == 0
+    assert differences(left("whole"), left("results")) == []
+    log = Path("log").read_text()
+    assert "resumed after epoch 2" in log
+    assert "already trained" in log
+    assert "Traceback" not in log
+
+
+def test_what_was_half_written_when_a_process_was_killed_is_cleared_away_in_time(here):
+    write_whole(Path("results/whole"), b"data")
+    old, new = Path("results/fits/.old.part"), Path("results/.new.part")
+    for path in (old, new):
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    os.utime(old, (0, 0))
+    sweep(Path("results"))
+    assert {path.name for path in Path("results").rglob("*") if path.is_file()} == {".new.part", "whole"}
+
+
+# --- two at once -----------------------------------------------------------------------------------------------------
+
+
+def test_two_processes_share_the_work(here):
+    # Each waits in its first fit until the other is in one, too.
+    method = plugin(fit=waiting('len({path.name.split("-")[2] for path in place.glob("begun-*")}) < 2'))
+    words = ("run", "--protocol", "test2", "--case", "2", "--method", method, "--seed", "0,1,2,3,4,5")
+    both = [victim.start(*words, log=f"log{number}") for number in range(2)]
+    for process in both:
+        process.join()
+    assert [process.exitcode for process in both] == [0, 0]
+    begun = [path.name.split("-")[1:] for path in here.glob("begun-*")]
+    assert sorted(seed for seed, _ in begun) == list("012345")
+    assert len({process for _, process in begun}) == 2
+    Path("go").touch()
+    harness(*words, "--results", "alone")
+    assert differences(left("alone"), left("results")) == []
+    # Both show the whole table.
+    one, other = (Path(f"log{number}").read_text().partition("### ")[2] for number in range(2))
+    assert one == other != ""
+
+
+def test_the_claim_of_a_process_that_died_is_taken_over(here):
+    words = ("run", "--protocol", "test2", "--case", "2", "--method", plugin(fit=waiting("True")))
+    process = victim.start(*words)
+    meet(process)
+    (claim,) = Path("results/claims").iterdir()
+    with Store(Path("results")).claim(claim.stem) as ours:
+        assert not ours
+    process.kill()
+    process.join()
+    Path("go").touch()
+    harness(*words)
+    assert [record.status for record in Store(Path("results")).records()] == ["ok"]
+
+
+# --- Ctrl-C ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("call", "at"), [("fsync", 0), ("replace", 1), ("fsync", 2), ("replace", 3)])
+def test_ctrl_c_finishes_the_write_in_hand(here, monkeypatch, call, at):
+    words = ("run", "--protocol", "test2", "--case", "2", "--method", plugin(), *SEEDS)
+    harness(*words, "--results", "whole")
+    function, calls = getattr(os, call), []
+
+    def press(*args, **kwargs):
+        calls.append(args)
+        if len(calls) == at + 1:
+            os.kill(os.getpid(), signal.SIGINT)
+        return function(*args, **kwargs)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, call, press)
+        line = harness(*words, code=130).err.splitlines()[-1]
+    # A fit's files are two writes, and so are scores and record: each two are finished together.
+    done = 1 if at >= 2 else 0
+    assert line == f"harness: interrupted: {done} of 3 evaluations are on record; run the same command to go on"
+    assert len(list(Path("results/records").rglob("*.json"))) == done
+    assert len(list(Path("results/fits").iterdir())) == 2
+    harness(*words)
+    assert differences(left("whole"), left("results")) == []
+
+
+def test_ctrl_c_while_a_fit_is_trained(here):
+    method = plugin(fit=f"{MEAN}\n        if run.seed == 1: raise KeyboardInterrupt")
+    words = ("run", "--protocol", "test2", "--case", "2", "--method", method, *SEEDS)
+    found = harness(*words, code=130)
+    assert found.err.splitlines()[-1].startswith("harness: interrupted: 1 of 3 evaluations are on record")
+    assert "Traceback" not in found.err
+    # What is stale or failed counts as yet to be done.
+    plugin(fit="raise ValueError")
+    harness(*words, code=1)
+    plugin(fit="raise KeyboardInterrupt")
+    assert "interrupted: 0 of 3" in harness(*words, code=130).err
+
+
+def test_ctrl_c_of_a_process(here):
+    process = victim.start("run", "--protocol", "test2", "--case", "2", "--method", plugin(fit=waiting("True")))
+    meet(process)
+    os.kill(process.pid, signal.SIGINT)
+    process.join()
+    assert process.exitcode == 130
+    assert "interrupted: 0 of 1 evaluations are on record; run the same command to go on" in Path("log").read_text()
+    assert "Traceback" not in Path("log").read_text()
