@@ -175,6 +175,43 @@ def run(
     cluster = _cluster(executor, device, address=ray_address, gpus=ray_gpus, cpus=ray_cpus)
     plugins, store, request = _plugins(plugin_paths), _store(results), _request(wanted)
     plan, reporters = make_plan(request, plugins, store), plugins.chosen("reporter", reporter)
+    _carry_out(plan, plugins, store, request, device, cluster, reporters)
+
+
+@main.command()
+@request_options
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+def rescore(device: str, plugin_paths: tuple[str, ...], results: Path, **wanted: Any) -> None:
+    """Score finished fits anew, never training: by further scores, metrics, scoring parameters or protocols.
+
+    \b
+    harness rescore --protocol test2 --method subcluster --score Energy
+    harness rescore --protocol test2 --method rotnet --set rotnet.aggregate=true
+    """
+    from harness.environment import check_device
+    from harness.plan import make_plan
+
+    check_device(device)
+    plugins, store, request = _plugins(plugin_paths), _store(results), _request(wanted)
+    whole = make_plan(request, plugins, store)
+    plan = whole.of_finished_fits(store)
+    if not plan.planned:
+        raise HarnessError(f"--results {results}: no finished fit of what is asked for; harness run trains it")
+    if len(plan.planned) < len(whole.planned):
+        click.echo(f"{len(whole.planned) - len(plan.planned)} evaluation(s) left out: not trained yet", err=True)
+    _carry_out(plan, plugins, store, request, device, None, [])
+
+
+def _carry_out(
+    plan: Plan,
+    plugins: Plugins,
+    store: Store,
+    request: Request,
+    device: str,
+    cluster: Cluster | None,
+    reporters: list[str],
+) -> None:
+    """What there is to do, and then the tables; the exit code is 1 if something failed."""
     store.prepare()
     if plan.jobs() or plan.skips():
         _execute(plan, plugins, store, request, device, cluster, reporters)

@@ -90,9 +90,8 @@ def _check_comparable(records: list[Record], protocol: Protocol) -> None:
                 f"{_label(record)}: made under another version of {protocol.name}; "
                 f"run it again, or move the record away"
             )
-        for part in ("dataset", "recipe", "method", "engine"):
-            if part not in record.digests:
-                continue
+        # Not "metric …": these are in no table.
+        for part in (part for part in record.digests if part != "protocol" and not part.startswith("metric ")):
             place = (part,) if part == "dataset" else (part, Variant.of(record))
             other = seen.setdefault(place, record)
             if other.digests[part] != record.digests[part]:

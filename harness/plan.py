@@ -75,6 +75,11 @@ class Evaluation:
     """Of what the numbers depend on: protocol, dataset, recipe, method, engine."""
 
     @property
+    def fit_digests(self) -> dict[str, str]:
+        """Of what the fit depends on, beyond what identifies it."""
+        return {part: self.digests[part] for part in ("method", "dataset", "engine", "network") if part in self.digests}
+
+    @property
     def params(self) -> dict[str, Any]:
         """Every parameter of the method, as used."""
         return self.fit.params | self.scoring
@@ -146,6 +151,12 @@ class Plan:
         said = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
         todo = f"{jobs} fit(s) to train or load" if jobs else "nothing to train"
         return f"{len(self.planned)} evaluations ({said}); {todo}"
+
+    def of_finished_fits(self, store: Store) -> Plan:
+        """The part of the plan that needs no training."""
+        waiting = {fit.id: each[0] for fit, each in self.jobs()}
+        missing = {name for name, one in waiting.items() if not store.find_fit(name, one.fit_digests)}
+        return Plan([one for one in self.planned if one.evaluation.fit.id not in missing])
 
     def skips(self) -> list[Planned]:
         """What is skipped and not yet on record as such."""

@@ -127,9 +127,8 @@ class _Job:
         progress = partial(self.worker.reporter.epoch, fit)
         self.run = Run(self.worker.device, fit.seed, recipe, self.method.params, progress)
         self.run.fitted = self._fitted
-        digests = self.evaluations[0].digests
-        wanted = {part: digests[part] for part in ("method", "dataset", "engine", "network") if part in digests}
-        if "network" in digests:
+        wanted = self.evaluations[0].fit_digests
+        if "network" in wanted:
             kit.BUILDERS[recipe.network] = self.worker.plugins.get("network", recipe.network)
         self.checkpoints = store.checkpoints(fit.id, wanted)
         found = store.find_fit(fit.id, wanted)

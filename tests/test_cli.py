@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import case, harness, named, plugin
+from tiny import case, fits, harness, named, plugin, scorings, spy
 
 RUN = {"--protocol": "test2", "--method": "mean-image", "--case": "1", "--plugins": "mean-image.py"}
 
@@ -175,3 +175,19 @@ def test_a_reader_that_has_seen_enough_is_no_error(here):
     command = f"{sys.executable} -m harness list plugins | head -n 1"
     done = subprocess.run(["bash", "-c", f"set -o pipefail; {command}"], capture_output=True, text=True, check=False)
     assert "Traceback" not in done.stderr
+
+
+def test_rescore_never_trains(here):
+    method = spy(body="scoring = ('power',)\n    class Params(harness.Params):\n        power: float = 1.0\n")
+    cases = ("--protocol", "test2", "--case", "1,2", "--method", method)
+    assert "no finished fit" in harness("rescore", *cases, code=2).line
+    harness("run", *cases[:3], "1", *cases[4:])
+    found = harness("rescore", *cases, "--set", "spy.power=2")
+    assert "1 evaluation(s) left out: not trained yet" in found.err
+    assert "already trained" in found.err
+    assert len(fits(method)) == 1
+    assert len(scorings(method)) == 2
+    # An edited method's fit is not the one that would be trained today.
+    spy(head="# edited", body="scoring = ('power',)\n    class Params(harness.Params):\n        power: float = 1.0\n")
+    assert "no finished fit" in harness("rescore", *cases, "--set", "spy.power=3", code=2).line
+    assert len(fits(method)) == 1

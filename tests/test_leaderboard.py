@@ -175,9 +175,9 @@ def test_an_average_needs_every_case(here):
 # --- what never meets in one table -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("part", ["dataset", "recipe", "method", "protocol"])
+@pytest.mark.parametrize("part", ["dataset", "recipe", "method", "engine", "network", "score L2", "protocol"])
 def test_numbers_that_are_not_comparable_are_refused(made, part):
-    records = [one for one in made if one.seed == 0]
+    records = [one.model_copy(update={"digests": {part: "one"} | one.digests}) for one in made if one.seed == 0]
     records[3] = records[3].model_copy(update={"digests": records[3].digests | {part: "another"}})
     with pytest.raises(HarnessError, match=part if part != "protocol" else "another version of test2") as caught:
         text(records)
