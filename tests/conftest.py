@@ -10,6 +10,12 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import pytest
 
 
+def pytest_xdist_auto_num_workers(config):
+    """As many as there are cores, up to four: each takes a gigabyte. None for benchmarks, which are timed alone."""
+    alone = any("benchmarks" in str(argument) for argument in config.args)
+    return 0 if alone else min(os.cpu_count() or 1, 4)
+
+
 @pytest.fixture
 def here(tmp_path, monkeypatch):
     """An empty folder, which is the current one during the test."""
