@@ -26,9 +26,11 @@ def parse_settings(texts: Iterable[str]) -> dict[str, dict[str, Any]]:
 
 def _value(text: str) -> Any:
     try:
-        return tomllib.loads(f"value = {text}")["value"]
+        value = tomllib.loads(f"value = {text}")["value"]
     except (ValueError, RecursionError):
         return text
+    # The parameter knows whether "true" is a word or a truth value; both can be made of the word.
+    return text if isinstance(value, bool) else value
 
 
 def check_owners(settings: dict[str, dict[str, Any]], known: Iterable[str]) -> None:

@@ -126,3 +126,15 @@ def test_a_wrong_option_is_refused_in_one_line(here, words, parts):
     for part in parts:
         assert part in line
     assert not list(Path("results").rglob("*.json"))
+
+
+def test_true_is_a_word_or_a_truth_value_as_the_parameter_has_it(here):
+    params = "class Params(harness.Params):\n        word: str = 'max'\n        yes: bool = False\n"
+    sets = ("--set", "mean-image.word=true", "--set", "mean-image.yes=true", "--set", "recipe.flip=true")
+    harness("run", "--protocol", "test2", "--case", "1", "--method", plugin(body=params), *sets)
+    (path,) = Path("results/records").rglob("*.json")
+    record = json.loads(path.read_text())
+    assert record["params"] == {"word": "true", "yes": True}
+    assert record["recipe_values"]["flip"] is True
+    line = harness("plan", "--protocol", "test2", "--method", plugin(), "--set", "recipe.flip=maybe", code=2).line
+    assert "flip" in line
