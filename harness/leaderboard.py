@@ -142,8 +142,10 @@ def _table(
                 line.made_from.append([case for place in of for case in line.made_from[place]])
             lines.append(line)
     notes = _notes(records, protocol, seeds, settings)
-    if scores and any(_embolden([line for line in lines if line.anomaly_set == name], scores) for name in sets):
-        notes.insert(1, BOLD)
+    if scores:
+        bold = [_embolden([line for line in lines if line.anomaly_set == name], scores) for name in sets]
+        if any(bold):
+            notes.insert(1, BOLD)
 
     names = [*in_row, *(["average"] if layout.average else [])]
     heads = [f"{line.score} {line.anomaly_set}" if len(sets) > 1 else line.score for line in lines]

@@ -117,6 +117,14 @@ def test_the_table_shows_it_and_says_so(here):
     assert out == harness("leaderboard", "--protocol", protocol).out
 
 
+def test_each_anomaly_set_has_its_own_best(here):
+    bad = plugin("bad", fit="pass", score='return {"L2": images.float().flatten(1).mean(1) * 0}')
+    protocol = named({"a": case(["0"], near=["6"], far=["1"])})
+    out = harness("run", "--protocol", protocol, "--method", f"{plugin('good')},{bad}").out
+    row = next(line for line in out.splitlines() if line.startswith("| a |"))
+    assert row.count("**") == 4
+
+
 @pytest.mark.parametrize("form", ["md", "html", "tex"])
 def test_every_form_shows_bold(here, form):
     protocol = named({"a": case(["0"], "6")})
