@@ -19,6 +19,14 @@ TRAINING = ("run", "--protocol", "test2", "--case", "2", "--method", "subcluster
 SEEDS = ("--seed", "0,1,2")
 
 
+@pytest.fixture(autouse=True)
+def _heeds_ctrl_c():
+    """A shell that puts the tests into the background has them ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def left(folder: str) -> dict[str, bytes]:
     """What a folder keeps, without what kills have left half-written, and its leaderboard."""
     table = harness("leaderboard", "--results", folder, "--format", "csv").out

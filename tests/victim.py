@@ -39,6 +39,7 @@ def run(*words: Any, **more: Any) -> int:
 
 def _command(words: list[str], folder: str, log: str, deaths: dict[str, int]) -> None:
     os.chdir(folder)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background
     file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(file, 1)
     os.dup2(file, 2)
