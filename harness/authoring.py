@@ -6,13 +6,7 @@ from pathlib import Path
 
 import click
 
-plugin_option = click.option(
-    "--plugins",
-    "plugin_paths",
-    multiple=True,
-    metavar="DIR_OR_FILE",
-    help="More plugins: a .py file or a folder of them.",
-)
+from harness.options import plugin_option
 
 
 @click.command()

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,14 @@ import click
 from harness import __version__
 from harness.authoring import check, new
 from harness.errors import HarnessError
+from harness.options import (
+    Comma,
+    data_option,
+    device_option,
+    filter_options,
+    plugin_option,
+    request_options,
+)
 
 if TYPE_CHECKING:
     from harness.executors.ray import Cluster
@@ -59,74 +66,6 @@ class Commands(click.Group):
             raise Refusal(str(error)) from None
 
 
-class Comma(click.ParamType):
-    """`a,b,c` as a tuple, empty parts dropped."""
-
-    name = "a,b,…"
-
-    def __init__(self, kind: type = str):
-        self.kind = kind
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple:
-        if isinstance(value, tuple):
-            return value
-        try:
-            return tuple(self.kind(part) for part in map(str.strip, str(value).split(",")) if part)
-        except ValueError:
-            self.fail(f"{value!r}: write whole numbers with commas, as in 0,1,2", param, ctx)
-
-
-def options(*decorators: Callable) -> Callable:
-    """Several options as one decorator."""
-
-    def decorate(function: Callable) -> Callable:
-        for decorator in reversed(decorators):
-            function = decorator(function)
-        return function
-
-    return decorate
-
-
-plugin_option = click.option(
-    "--plugins",
-    "plugin_paths",
-    multiple=True,
-    metavar="DIR_OR_FILE",
-    help="More plugins: a .py file or a folder of them.",
-)
-results_option = click.option(
-    "--results", default="results", show_default=True, type=Path, help="The folder that records are kept in."
-)
-data_option = click.option("--data", default="data", show_default=True, type=Path, help="The folder of the data sets.")
-request_options = options(
-    click.option("--protocol", required=True, type=Comma(), help="Names or .toml paths, as in test2 or ./my.toml."),
-    click.option(
-        "--method", required=True, type=Comma(), help="Names or .py paths, as in subcluster,rotnet,./mine.py."
-    ),
-    click.option("--dataset", default="digits", show_default=True, help="See: harness list datasets."),
-    click.option("--case", type=Comma(), default=(), help="Only these rows of the table."),
-    click.option("--seed", type=Comma(int), default=(0,), show_default="0", help="As in 0,1,2."),
-    click.option("--recipe", help="paper, fast, or a .toml path; by default the data set's first."),
-    click.option(
-        "--set", "settings", multiple=True, metavar="NAME.KEY=VALUE", help="As in rotnet.epochs=20. Repeatable."
-    ),
-    click.option("--score", type=Comma(), default=(), help="Scores to add to methods with logits, as in Energy."),
-    click.option("--metric", type=Comma(), default=(), help="Metrics of plugins to measure beside the AUROC."),
-    results_option,
-    data_option,
-    plugin_option,
-)
-filter_options = options(
-    click.option("--protocol", type=Comma(), default=(), help="Only these."),
-    click.option("--dataset", type=Comma(), default=(), help="Only these."),
-    click.option("--method", type=Comma(), default=(), help="Only these."),
-    click.option("--case", type=Comma(), default=(), help="Only these."),
-    click.option("--seed", type=Comma(int), default=(), help="Only these."),
-    click.option("--recipe", type=Comma(), default=(), help="Only these."),
-    results_option,
-)
-
-
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="harness")
 def main() -> None:
@@ -140,7 +79,7 @@ def main() -> None:
 
 @main.command()
 @request_options
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@device_option
 @click.option(
     "--executor",
     type=click.Choice(["local", "ray"]),
@@ -180,7 +119,7 @@ def run(
 
 @main.command()
 @request_options
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@device_option
 def rescore(device: str, plugin_paths: tuple[str, ...], results: Path, **wanted: Any) -> None:
     """Score finished fits anew, never training: by further scores, metrics, scoring parameters or protocols.
 
