@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from harness.options import plugin_option
+from harness.options import data_option, plugin_option
 
 
 @click.command()
@@ -30,9 +30,9 @@ def new(kind: str, name: str) -> None:
 
 @click.command()
 @click.argument("target", metavar="NAME_OR_FILE")
-@click.option("--data", default="data", show_default=True, type=Path, help="The folder of the data sets.")
+@data_option
 @plugin_option
-def check(target: str, data: Path, plugin_paths: tuple[str, ...]) -> None:
+def check(target: str, data: Path, plugin_paths: tuple[Path, ...]) -> None:
     """See whether a method or data set keeps to its contract: on the CPU, in seconds.
 
     \b
@@ -43,7 +43,7 @@ def check(target: str, data: Path, plugin_paths: tuple[str, ...]) -> None:
     from harness.testing import Broken, checks
 
     broken, told = 0, set()
-    for entry, each in checks(target, Plugins(map(Path, plugin_paths)), data).items():
+    for entry, each in checks(target, Plugins(plugin_paths), data).items():
         click.echo(f"{entry.kind} {entry.name} ({entry.source.path})")
         for one in each:
             try:

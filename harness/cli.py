@@ -14,25 +14,15 @@ import click
 
 from harness import __version__
 from harness.authoring import check, new
-from harness.errors import HarnessError
-from harness.options import (
-    Comma,
-    data_option,
-    device_option,
-    filter_options,
-    plugin_option,
-    request_options,
-)
+from harness.errors import HarnessError, Interrupted
+from harness.options import data_option, filter_options, plugin_option
+from harness.running import plan, rescore, run
 
 if TYPE_CHECKING:
-    from harness.executors.ray import Cluster
-    from harness.plan import Plan, Request
     from harness.plugins import Plugins
     from harness.records import Record, Store
 
 LISTED = ("protocols", "methods", "datasets", "networks", "scores", "metrics", "reporters", "plugins")
-INTERRUPTED = 130
-"""The exit code of Ctrl-C, as of shells: 128 + SIGINT."""
 
 
 class Refusal(click.ClickException):
@@ -61,7 +51,7 @@ class Commands(click.Group):
             sys.stderr.close()
             ctx.exit(0)
         except KeyboardInterrupt:
-            raise Refusal("interrupted", INTERRUPTED) from None
+            raise Refusal("interrupted", Interrupted.exit_code) from None
         except OSError as error:  # a file that can't be read, a disk that is full
             raise Refusal(str(error)) from None
 
@@ -77,131 +67,15 @@ def main() -> None:
     """
 
 
-@main.command()
-@request_options
-@device_option
-@click.option(
-    "--executor",
-    type=click.Choice(["local", "ray"]),
-    default="local",
-    show_default=True,
-    help="Where fits run: in this process, or on Ray.",
-)
-@click.option("--reporter", type=Comma(), default=(), help="Who is told of each step, as in tensorboard.")
-@click.option("--ray-address", help="A running cluster, as in host:6379; by default this machine's own, or a new one.")
-@click.option("--ray-gpus", type=click.FloatRange(0), help="GPUs for each fit, as in 0.25; by default 1, if any.")
-@click.option("--ray-cpus", type=click.FloatRange(0, min_open=True), help="Cores for each fit; by default 1.")
-def run(
-    device: str,
-    executor: str,
-    reporter: tuple[str, ...],
-    ray_address: str | None,
-    ray_gpus: float | None,
-    ray_cpus: float | None,
-    plugin_paths: tuple[str, ...],
-    results: Path,
-    **wanted: Any,
-) -> None:
-    """Train and score what is not yet on record, then show the table.
-
-    \b
-    harness run --protocol test2 --method subcluster,rotnet,ssl --dataset mnist --seed 0,1,2 --data ~/data
-    """
-    from harness.environment import check_device
-    from harness.plan import make_plan
-
-    check_device(device)
-    cluster = _cluster(executor, device, address=ray_address, gpus=ray_gpus, cpus=ray_cpus)
-    plugins, store, request = _plugins(plugin_paths), _store(results), _request(wanted)
-    plan, reporters = make_plan(request, plugins, store), plugins.chosen("reporter", reporter)
-    _carry_out(plan, plugins, store, request, device, cluster, reporters)
-
-
-@main.command()
-@request_options
-@device_option
-def rescore(device: str, plugin_paths: tuple[str, ...], results: Path, **wanted: Any) -> None:
-    """Score finished fits anew, never training: by further scores, metrics, scoring parameters or protocols.
-
-    \b
-    harness rescore --protocol test2 --method subcluster --score Energy
-    harness rescore --protocol test2 --method rotnet --set rotnet.aggregate=true
-    """
-    from harness.environment import check_device
-    from harness.plan import make_plan
-
-    check_device(device)
-    plugins, store, request = _plugins(plugin_paths), _store(results), _request(wanted)
-    whole = make_plan(request, plugins, store)
-    plan = whole.of_finished_fits(store)
-    if not plan.planned:
-        raise HarnessError(f"--results {results}: no finished fit of what is asked for; harness run trains it")
-    if len(plan.planned) < len(whole.planned):
-        click.echo(f"{len(whole.planned) - len(plan.planned)} evaluation(s) left out: not trained yet", err=True)
-    _carry_out(plan, plugins, store, request, device, None, [])
-
-
-def _carry_out(
-    plan: Plan,
-    plugins: Plugins,
-    store: Store,
-    request: Request,
-    device: str,
-    cluster: Cluster | None,
-    reporters: list[str],
-) -> None:
-    """What there is to do, and then the tables; the exit code is 1 if something failed."""
-    store.prepare()
-    if plan.jobs() or plan.skips():
-        _execute(plan, plugins, store, request, device, cluster, reporters)
-    else:
-        click.echo(plan.summary(), err=True)
-    cells = {one.evaluation.cell for one in plan.planned}
-    records = [record for cell in cells if (record := store.find(cell))]
-    _print_leaderboards(records, request.protocols, store)
-    failed = [record for record in records if record.status == "failed"]
-    if failed:
-        click.echo(f"{len(failed)} evaluation(s) failed; the tracebacks are in {store.root / 'failures'}", err=True)
-        raise SystemExit(1)
-
-
-@main.command()
-@request_options
-def plan(plugin_paths: tuple[str, ...], results: Path, **wanted: Any) -> None:
-    """Show what a run would do: done, to run, stale (and why), failed before, or skipped (and why).
-
-    \b
-    harness plan --protocol test2 --method subcluster,rotnet,ssl --seed 0,1,2
-    """
-    from harness.plan import make_plan
-    from harness.table import Table
-
-    made = make_plan(_request(wanted), _plugins(plugin_paths), _store(results))
-    rows = []
-    for one in made.planned:
-        e = one.evaluation
-        status = f"{one.status}: {one.reason}" if one.reason else one.status
-        rows.append(
-            [e.protocol, e.fit.dataset, e.case, e.anomaly_set, e.fit.method, str(e.fit.seed), e.fit.id[:8], status]
-        )
-    head = ["protocol", "dataset", "case", "anomalies", "method", "seed", "fit", "status"]
-    _show(Table("plan", [head], rows))
-    click.echo(made.summary())
-
-
-def _show(table: Any) -> None:
-    """A table for reading in a terminal: aligned, without markup."""
-    from tabulate import tabulate
-
-    rows = [[cell.text for cell in row] for row in table.cells]
-    click.echo(tabulate(rows, headers=list(table.head[-1]), tablefmt="simple", disable_numparse=True))
+for _command in (run, rescore, plan):
+    main.add_command(_command)
 
 
 @main.command("list")
 @click.argument("what", type=click.Choice(LISTED))
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 @plugin_option
-def list_(what: str, as_json: bool, plugin_paths: tuple[str, ...]) -> None:
+def list_(what: str, as_json: bool, plugin_paths: tuple[Path, ...]) -> None:
     """What there is to choose from.
 
     \b
@@ -229,7 +103,7 @@ def _protocol_rows() -> list[dict[str, str]]:
     return rows
 
 
-def _plugin_rows(what: str, plugin_paths: tuple[str, ...]) -> list[dict[str, str]]:
+def _plugin_rows(what: str, plugin_paths: tuple[Path, ...]) -> list[dict[str, str]]:
     plugins = _plugins(plugin_paths)
     entries = plugins.entries
     if what != "plugins":
@@ -275,7 +149,7 @@ def leaderboard(form: str, out: Path | None, check: bool, **filters: Any) -> Non
     """
     from harness import publish
     from harness.leaderboard import leaderboards
-    from harness.table import render
+    from harness.table import render_all
 
     store, protocols = _store(filters["results"]), filters["protocol"]
     if check:
@@ -288,7 +162,7 @@ def leaderboard(form: str, out: Path | None, check: bool, **filters: Any) -> Non
     records = _some(filters)
     if out is None:
         made = leaderboards(records, protocols, store.scores)
-        click.echo("\n".join(render(one.table, form) for one in made), nl=False)
+        click.echo(render_all([one.table for one in made], form), nl=False)
     else:
         for path in publish.publish(records, store, out, form, protocols):
             click.echo(path)
@@ -306,11 +180,11 @@ def compare(form: str, **filters: Any) -> None:
     from harness.compare import comparisons
     from harness.leaderboard import leaderboards
     from harness.published import read_published
-    from harness.table import render
+    from harness.table import render_all
 
     published = [one for one in read_published() if not filters["case"] or one.case in filters["case"]]
     tables = comparisons(leaderboards(_some(filters), filters["protocol"]), published)
-    click.echo("\n".join(render(table, form) for table in tables), nl=False)
+    click.echo(render_all(tables, form), nl=False)
 
 
 main.add_command(new)
@@ -324,7 +198,7 @@ def data() -> None:
 
 @data.command("list")
 @plugin_option
-def data_list(plugin_paths: tuple[str, ...]) -> None:
+def data_list(plugin_paths: tuple[Path, ...]) -> None:
     """The data sets that there are.
 
     \b
@@ -338,13 +212,13 @@ def data_list(plugin_paths: tuple[str, ...]) -> None:
 @click.argument("name")
 @data_option
 @plugin_option
-def data_fetch(name: str, data: Path, plugin_paths: tuple[str, ...]) -> None:
+def data_fetch(name: str, data: Path, plugin_paths: tuple[Path, ...]) -> None:
     """Download a data set into the data folder.
 
     \b
     harness data fetch mnist --data ~/data
     """
-    dataset = _plugins(plugin_paths).get("dataset", name)(data)
+    dataset = _plugins(plugin_paths).dataset(name, data)
     dataset.fetch()
     _verify(dataset)
 
@@ -353,13 +227,13 @@ def data_fetch(name: str, data: Path, plugin_paths: tuple[str, ...]) -> None:
 @click.argument("name")
 @data_option
 @plugin_option
-def data_verify(name: str, data: Path, plugin_paths: tuple[str, ...]) -> None:
+def data_verify(name: str, data: Path, plugin_paths: tuple[Path, ...]) -> None:
     """Load a data set, and say how many images there are.
 
     \b
     harness data verify mnist --data ~/data
     """
-    _verify(_plugins(plugin_paths).get("dataset", name)(data))
+    _verify(_plugins(plugin_paths).dataset(name, data))
 
 
 def _verify(dataset: Any) -> None:
@@ -369,72 +243,16 @@ def _verify(dataset: Any) -> None:
         click.echo(f"{dataset.name} {split}: {len(images)} images of {shape}, {len(labels.unique())} classes")
 
 
-def _plugins(paths: tuple[str, ...]) -> Plugins:
+def _plugins(paths: tuple[Path, ...]) -> Plugins:
     from harness.plugins import Plugins
 
-    return Plugins(map(Path, paths))
+    return Plugins(paths)
 
 
 def _store(root: Path) -> Store:
     from harness.records import Store
 
     return Store(root)
-
-
-def _request(wanted: dict[str, Any]) -> Request:
-    from harness.plan import Request
-
-    plural = {name: f"{name}s" for name in ("protocol", "method", "case", "seed", "score", "metric")}
-    for name in ("protocol", "method", "seed"):
-        if not wanted[name]:
-            raise HarnessError(f"--{name}: names nothing")
-    return Request(**{plural.get(name, name): value for name, value in wanted.items()})
-
-
-def _cluster(executor: str, device: str, **wanted: Any) -> Cluster | None:
-    """What is asked of Ray; None where nothing is."""
-    given = {name: value for name, value in wanted.items() if value is not None}
-    if executor != "ray":
-        if given:
-            raise HarnessError(f"--ray-{next(iter(given))}: only with --executor ray")
-        return None
-    from harness.executors.ray import Cluster
-
-    if ":" in device:
-        raise HarnessError(f"--device {device}: Ray chooses among the GPUs; write cuda")
-    return Cluster(device=device, **given)
-
-
-def _execute(
-    plan: Plan,
-    plugins: Plugins,
-    store: Store,
-    request: Request,
-    device: str,
-    cluster: Cluster | None,
-    reporters: list[str],
-) -> None:
-    from rich.console import Console
-
-    from harness.environment import choose_device
-    from harness.executors import local, ray
-    from harness.plan import outstanding
-    from harness.progress import reporter
-    from harness.reporters import with_plugins
-    from harness.run import Worker
-
-    chosen = "cpu" if cluster else choose_device(device)
-    told = with_plugins(reporter(Console(stderr=True)), reporters, plugins, store.root)
-    worker = Worker(plugins, store, request.data, chosen, told)
-    try:
-        ray.execute(plan, worker, cluster) if cluster else local.execute(plan, worker)
-    except KeyboardInterrupt:
-        wanted = [evaluation for _, each in plan.jobs() for evaluation in each]
-        done = len(wanted) - len(outstanding(wanted, store))
-        raise Refusal(
-            f"interrupted: {done} of {len(wanted)} evaluations are on record; run the same command to go on",
-            INTERRUPTED,
-        ) from None
 
 
 def _filtered(filters: dict[str, Any]) -> list[Record]:
@@ -458,10 +276,3 @@ def _name_of(protocol: str) -> str:
     from harness.protocol import read_protocol
 
     return read_protocol(protocol).name if protocol.endswith(".toml") else protocol
-
-
-def _print_leaderboards(records: list[Record], protocols: tuple[str, ...], store: Store) -> None:
-    from harness.leaderboard import leaderboards
-    from harness.table import render
-
-    click.echo("\n".join(render(one.table, "md") for one in leaderboards(records, protocols, store.scores)), nl=False)

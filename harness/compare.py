@@ -101,9 +101,9 @@ def comparisons(boards: Iterable[Leaderboard], published: Sequence[Published]) -
     groups: dict[tuple, list[Leaderboard]] = {}
     for board in boards:
         record = board.records[0]
-        shared = {owner: changes for owner, changes in record.settings.items() if owner != record.method}
         stand_in = record.dataset if record.declared_as else ""
-        groups.setdefault((record.protocol, record.recipe, digest(shared), stand_in), []).append(board)
+        key = (record.protocol, record.recipe, digest(record.shared_settings), stand_in)
+        groups.setdefault(key, []).append(board)
     tables = [table for group in groups.values() if (table := _table(group, published))]
     if not tables:
         names = dict.fromkeys(f"{board.records[0].protocol} on {declared_as(board.records[0])}" for board in boards)

@@ -24,5 +24,11 @@ class Unwritable(HarnessError):
     exit_code = 1
 
 
+class Interrupted(HarnessError):
+    """Ctrl-C. The exit code is that of shells: 128 + SIGINT."""
+
+    exit_code = 130
+
+
 class Diverged(Exception):
     """Training left the finite numbers. The fit is recorded as failed, with this as its reason."""

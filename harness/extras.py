@@ -34,8 +34,9 @@ def asked(plugins: Plugins, scores: Iterable[str] = (), metrics: Iterable[str] =
 
 def recorded(digests: Iterable[str], plugins: Plugins) -> dict[str, str]:
     """Those that a record has already, as far as their plugins are within reach, with their digests of today."""
-    names = {kind: set(names_of(kind, digests)) & set(plugins.names(kind)) for kind in KINDS}
-    return asked(plugins, sorted(names["score"]), sorted(names["metric"]))
+    # Most records have none: the plugins are looked through only for those that have.
+    kept = (sorted(name for name in names_of(kind, digests) if name in plugins.names(kind)) for kind in KINDS)
+    return asked(plugins, *kept)
 
 
 def asked_for(parts: Iterable[str]) -> list[str]:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
-    from harness.roc import Scores
+    from harness.ties import Scores
 
 NUMBERED = re.compile(r"(?:(?P<study>.+) )?(?P<number>\d+)(?P<partitions>, .+)?")
 """A row that is a point of a study: "5", "car 4", "car 4, random partitions"."""

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 from harness.errors import Unwritable
 
@@ -17,24 +18,35 @@ ABANDONED = 3600.0
 """Seconds after which a half-written file belongs to no process any more."""
 
 
+@contextlib.contextmanager
+def whole_file(path: Path) -> Iterator[IO[bytes]]:
+    """A file to write beside the place; in the end it is flushed to disk, and moved there in one step.
+
+    Raises:
+        OSError: the disk is full, say; what was there before still is.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", suffix=".part", delete=False) as file:
+        try:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+            os.chmod(file.name, 0o644)
+            os.replace(file.name, path)
+        except BaseException:
+            os.unlink(file.name)
+            raise
+
+
 def write_whole(path: Path, data: bytes) -> None:
-    """Write beside the place, flush to disk, and move there in one step.
+    """Write a results file in one step: see `whole_file`.
 
     Raises:
         Unwritable: the disk is full, say; what was there before still is.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", suffix=".part", delete=False) as file:
-            try:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-                os.chmod(file.name, 0o644)
-                os.replace(file.name, path)
-            except BaseException:
-                os.unlink(file.name)
-                raise
+        with whole_file(path) as file:
+            file.write(data)
     except OSError as error:
         raise Unwritable(
             f"{path.parent}: can't write there: {error.strerror}; make room, then run the same command to go on"

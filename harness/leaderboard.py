@@ -64,7 +64,7 @@ def leaderboards(
     own = {read_protocol(path).name: path for path in protocol_paths if path.endswith(".toml")}
     groups: dict[tuple, list[Record]] = {}
     for record in sorted(records, key=lambda record: record.cell):
-        shared = {owner: changes for owner, changes in record.settings.items() if owner != record.method}
+        shared = record.shared_settings
         changed = digest(shared) if shared else ""
         groups.setdefault((record.protocol, record.dataset, record.recipe, changed), []).append(record)
     return [_leaderboard(group, own.get(group[0].protocol, group[0].protocol), scores) for group in groups.values()]
@@ -72,7 +72,7 @@ def leaderboards(
 
 def _leaderboard(records: list[Record], protocol_name: str, scores: Scores | None) -> Leaderboard:
     first = records[0]
-    settings = {owner: changes for owner, changes in first.settings.items() if owner != first.method}
+    settings = first.shared_settings
     protocol = read_protocol(protocol_name, declared_as(first), settings.get(first.protocol))
     _check_comparable(records, protocol)
     changed = "".join(f"-{digest(settings)[:6]}" if settings else "")

@@ -41,6 +41,7 @@ plugin_option = click.option(
     "--plugins",
     "plugin_paths",
     multiple=True,
+    type=Path,
     metavar="DIR_OR_FILE",
     help="More plugins: a .py file or a folder of them.",
 )

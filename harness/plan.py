@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -44,7 +45,7 @@ class Fit(Spec):
     """Whether the method is handed the cluster of each image."""
     seed: int
 
-    @property
+    @cached_property
     def id(self) -> str:
         return digest([IDENTITY, self.model_dump(mode="json")])
 
@@ -84,7 +85,7 @@ class Evaluation:
         """Every parameter of the method, as used."""
         return self.fit.params | self.scoring
 
-    @property
+    @cached_property
     def cell(self) -> tuple[str, ...]:
         """What the user asked for, whatever it resolved to: the identity of a record."""
         fit = self.fit
@@ -210,6 +211,18 @@ def dataset_digest(dataset: Dataset) -> str:
     return digest([dataset.revision(), dataset.params.model_dump(mode="json")])
 
 
+def source_digests(plugins: Plugins, method: str, network: str) -> dict[str, str]:
+    """Of the code that makes a fit: the method's file, the engine, and the network's file if a plugin brings it."""
+    digests = {"method": plugins.entry("method", method).source.digest(), "engine": str(IDENTITY)}
+    if not _is_bundled(network):
+        digests["network"] = plugins.entry("network", network).source.digest()
+    return digests
+
+
+def _is_bundled(network: str) -> bool:
+    return re.sub(r"^wrn-\d+-\d+$", "wrn-DEPTH-WIDTH", network) in kit.NETWORKS
+
+
 @dataclass
 class _Resolved:
     """A method with its parameters, recipe and data set, ready to be combined with cases."""
@@ -234,19 +247,16 @@ class _Resolved:
         for_recipe = self.settings.get("recipe", {}) | {k: v for k, v in changes.items() if k not in self.changes}
         recipe = (self.dataset.declared_as, self.request.recipe, self.name)
         self.recipe_name, self.recipe = read_recipe(*recipe, for_recipe)
-        network = re.sub(r"^wrn-\d+-\d+$", "wrn-DEPTH-WIDTH", self.recipe.network)
-        networks = [*kit.NETWORKS, *self.plugins.names("network")]
-        if network not in networks:
+        network, networks = self.recipe.network, [*kit.NETWORKS, *self.plugins.names("network")]
+        if not _is_bundled(network) and network not in networks:
             raise HarnessError(f"recipe {self.recipe_name}, network {network!r}: {suggest(network, networks)}")
-        source = self.plugins.entry("method", self.name).source
+        source = source_digests(self.plugins, self.name, network)
         self.digests = {
-            "method": source.digest(),
+            "method": source.pop("method"),
             "dataset": self.revision,
             "recipe": digest(self.recipe.values_that_train()),
-            "engine": str(IDENTITY),
+            **source,
         }
-        if network not in kit.NETWORKS:
-            self.digests["network"] = self.plugins.entry("network", network).source.digest()
         twice = set(self.scores) & set(self.cls.scores)
         if twice:
             raise HarnessError(f"--score {', '.join(sorted(twice))}: {self.name} has a score of that name already")

@@ -101,6 +101,11 @@ class Record(Spec):
             digest(self.settings),
         )
 
+    @property
+    def shared_settings(self) -> dict[str, dict[str, Any]]:
+        """What the user changed beside the method itself: of recipe, data set and protocol, for a whole table."""
+        return {owner: changes for owner, changes in self.settings.items() if owner != self.method}
+
 
 class FitFile(Spec):
     """A finished fit on disk, beside the tensors that it learnt."""

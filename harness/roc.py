@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from harness.leaderboard import Variant
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    Scores = Callable[[Record], Mapping[str, np.ndarray]]
+    from harness.ties import Scores
 
 NORMAL, ANOMALY = "#56B4E9", "#D55E00"
 

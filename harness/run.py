@@ -70,7 +70,8 @@ class Worker:
         Raises:
             DataMissing: they are not.
         """
-        for fit, _ in jobs[:1]:  # a plan is made for one data set
+        if jobs:
+            fit = jobs[0][0]  # a plan is made for one data set
             train = dict.fromkeys(name for fit, _ in jobs for name in fit.normal)
             test = dict.fromkeys([*train, *(name for _, each in jobs for e in each for name in e.anomaly)])
             dataset = self.dataset(fit)
@@ -163,22 +164,15 @@ class _Job:
                 store.keep_fit(fit.id, file, state)
         if found or state is not None:  # else they are needed until all is scored
             self.forget_checkpoints()
-        for value in vars(self.method).values():
-            if hasattr(value, "eval") and hasattr(value, "train"):
-                value.eval()
+        switch_to_scoring(self.method)
 
     def forget_checkpoints(self) -> None:
         shutil.rmtree(self.checkpoints, ignore_errors=True)
 
     def _fitted(self, name: str, images: Tensor) -> Method:
-        """For a method that builds on another: see `Run.fitted`. What the other one notes is not recorded."""
-        cls = self.worker.plugins.get("method", name)
-        method = cls(cls.Params())
         slot = self.run.next_checkpoint()
-        own = {"checkpoints": slot and slot.with_suffix(""), "trainings": 0, "notes": {}, "numerics": {}}
-        run = replace(self.run, params=method.params, **own)
-        method.build(describe(images, None), run)
-        method.fit(Images(images), run)
+        cls = self.worker.plugins.get("method", name)
+        method, run = fit_another(cls, images, self.run, checkpoints=slot and slot.with_suffix(""), trainings=0)
         self.run.seconds_before = run.seconds_before
         return method
 
@@ -272,6 +266,23 @@ class TestImages:
 
         labels = self.labels.numpy()
         return np.concatenate([np.flatnonzero(labels == self.classes.index(name)) for name in classes])
+
+
+def switch_to_scoring(method: Method) -> None:
+    """Take the modules among a method's attributes out of training mode."""
+    for value in vars(method).values():
+        if hasattr(value, "eval") and hasattr(value, "train"):
+            value.eval()
+
+
+def fit_another(cls: type[Method], images: Tensor, run: Run, **own: Any) -> tuple[Method, Run]:
+    """A method with default parameters, fitted without labels: see `Run.fitted`; `own` is what its run has of its own.
+    What it notes is not recorded."""
+    method = cls(cls.Params())
+    run = replace(run, params=method.params, notes={}, numerics={}, **own)
+    method.build(describe(images, None), run)
+    method.fit(Images(images), run)
+    return method, run
 
 
 def checked_scores(method: Method, images: Tensor) -> dict[str, np.ndarray]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 from itertools import groupby
@@ -89,6 +89,11 @@ def render(table: Table, format: str) -> str:
     if format not in FORMATS:
         raise HarnessError(f"format {format!r} is unknown; {suggest(format, FORMATS)}")
     return FORMATS[format](table)
+
+
+def render_all(tables: Iterable[Table], format: str) -> str:
+    """Several tables as one text, an empty line between them."""
+    return "\n".join(render(table, format) for table in tables)
 
 
 def _line(text: str) -> str:

@@ -17,7 +17,7 @@ import harness
 from harness.environment import choose_device
 from harness.errors import HarnessError
 from harness.extras import asked, names_of
-from harness.plan import IDENTITY, Evaluation, Fit, dataset_digest, outstanding
+from harness.plan import Evaluation, Fit, dataset_digest, outstanding, source_digests
 from harness.plugins import Plugins
 from harness.progress import Reporter
 from harness.records import Record, Store
@@ -171,13 +171,11 @@ def _check_alike(setup: Setup, plugins: Plugins, fit: Fit, evaluations: list[Eva
         HarnessError: its harness, a plugin or the data set is another one.
     """
     wanted = {part: value for evaluation in evaluations for part, value in evaluation.digests.items()}
-    found = asked(plugins, names_of("score", wanted), names_of("metric", wanted)) | {
-        "method": plugins.entry("method", fit.method).source.digest(),
+    found = {
         "dataset": _dataset_digest(setup, fit.dataset, json.dumps(fit.dataset_params)),
-        "engine": str(IDENTITY),
+        **source_digests(plugins, fit.method, fit.recipe["network"]),
+        **asked(plugins, names_of("score", wanted), names_of("metric", wanted)),
     }
-    if "network" in wanted:
-        found["network"] = plugins.entry("network", fit.recipe["network"]).source.digest()
     other = [part for part, value in found.items() if wanted[part] != value]
     if setup.version != harness.__version__ or other:
         what = f"another version of {' and '.join(other)}" if other else f"harness {harness.__version__}"

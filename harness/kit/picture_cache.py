@@ -12,14 +12,12 @@ import contextlib
 import hashlib
 import json
 import logging
-import os
-import tempfile
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.files import sweep
+from harness.files import sweep, whole_file
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -81,18 +79,9 @@ def _mapped(path: Path, n: int) -> Tensor | None:
 def _keep(images: Tensor, path: Path) -> None:
     import numpy as np
 
-    path.parent.mkdir(parents=True, exist_ok=True)
     sweep(path.parent)
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", suffix=".part", delete=False) as file:
-        try:
-            np.save(file, images.numpy())
-            file.flush()
-            os.fsync(file.fileno())
-            os.chmod(file.name, 0o644)
-            os.replace(file.name, path)
-        except BaseException:
-            os.unlink(file.name)
-            raise
+    with whole_file(path) as file:
+        np.save(file, images.numpy())
 
 
 @cache

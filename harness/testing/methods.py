@@ -12,6 +12,7 @@ from harness.environment import seeded
 from harness.errors import HarnessError
 from harness.metrics import measure
 from harness.records import FitFile, Store
+from harness.run import switch_to_scoring
 from harness.testing.findings import calling, require
 from harness.testing.imports import imports_nothing_heavy
 from harness.testing.toy import Situation
@@ -197,9 +198,7 @@ def saved(trial: Trial) -> str:
     with calling("keeping what state() returns, and load() of it,", trial.file, mend):
         again.method.build(fitted.task, fitted.run)
         again.method.load(_through_disk(fitted, state))
-        for value in vars(again.method).values():
-            if hasattr(value, "eval") and hasattr(value, "train"):
-                value.eval()
+        switch_to_scoring(again.method)
         loaded = again.score(images)
     for name, values in trial.scores(trial.usual).items():
         difference = (values - loaded[name]).abs().max()

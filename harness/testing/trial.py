@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ from harness.environment import seeded
 from harness.errors import HarnessError
 from harness.method import Images, Method, Run, Task
 from harness.plugins import Entry, Plugins
-from harness.run import describe
+from harness.run import describe, fit_another, switch_to_scoring
 from harness.testing.findings import Broken, calling, require
 from harness.testing.toy import Situation
 
@@ -110,7 +110,7 @@ class Trial:
         before, settings = train.images.clone(), defaults()
         method = self.cls(self.cls.Params())
         run = Run("cpu", SEED, situation.recipe, method.params)
-        run.fitted = lambda name, images: self._other(name, images, run)
+        run.fitted = lambda name, images: fit_another(self.plugins.get("method", name), images, run)[0]
         task = describe(train.images, situation.visible if self.cls.uses_labels else None)
         handed = train if self.cls.uses_labels else Images(train.images)
         for name, call in (("build", lambda: method.build(task, run)), ("fit", lambda: method.fit(handed, run))):
@@ -128,9 +128,7 @@ class Trial:
             "fit() changes the training images that it is handed",
             "work on a copy: the images are used again; x.float() makes one, x.sub_(…) does not",
         )
-        for value in vars(method).values():
-            if hasattr(value, "eval") and hasattr(value, "train"):
-                value.eval()
+        switch_to_scoring(method)
         return Fitted(method, run, task, situation)
 
     def fitted(self, situation: Situation, may_refuse: bool = False) -> Fitted:
@@ -200,11 +198,3 @@ class Trial:
             if value != settings[name]:
                 self.changed[name] = value
                 getattr(torch, name)(settings[name])
-
-    def _other(self, name: str, images: Tensor, run: Run) -> Method:
-        cls = self.plugins.get("method", name)
-        method = cls(cls.Params())
-        own = replace(run, params=method.params, notes={}, numerics={})
-        method.build(describe(images, None), own)
-        method.fit(Images(images), own)
-        return method

@@ -1,0 +1,191 @@
+"""The commands that make a plan, and carry it out: `harness run`, `harness rescore` and `harness plan`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from harness.errors import HarnessError, Interrupted
+from harness.options import Comma, device_option, request_options
+
+if TYPE_CHECKING:
+    from harness.executors.ray import Cluster
+    from harness.plan import Plan, Request
+    from harness.plugins import Plugins
+    from harness.records import Store
+
+
+@click.command()
+@request_options
+@device_option
+@click.option(
+    "--executor",
+    type=click.Choice(["local", "ray"]),
+    default="local",
+    show_default=True,
+    help="Where fits run: in this process, or on Ray.",
+)
+@click.option("--reporter", type=Comma(), default=(), help="Who is told of each step, as in tensorboard.")
+@click.option("--ray-address", help="A running cluster, as in host:6379; by default this machine's own, or a new one.")
+@click.option("--ray-gpus", type=click.FloatRange(0), help="GPUs for each fit, as in 0.25; by default 1, if any.")
+@click.option("--ray-cpus", type=click.FloatRange(0, min_open=True), help="Cores for each fit; by default 1.")
+def run(
+    device: str,
+    executor: str,
+    reporter: tuple[str, ...],
+    ray_address: str | None,
+    ray_gpus: float | None,
+    ray_cpus: float | None,
+    plugin_paths: tuple[Path, ...],
+    results: Path,
+    **wanted: Any,
+) -> None:
+    """Train and score what is not yet on record, then show the table.
+
+    \b
+    harness run --protocol test2 --method subcluster,rotnet,ssl --dataset mnist --seed 0,1,2 --data ~/data
+    """
+    from harness.environment import check_device
+    from harness.plan import make_plan
+    from harness.plugins import Plugins
+    from harness.records import Store
+
+    check_device(device)
+    cluster = _cluster(executor, device, address=ray_address, gpus=ray_gpus, cpus=ray_cpus)
+    plugins, store, request = Plugins(plugin_paths), Store(results), _request(wanted)
+    plan, reporters = make_plan(request, plugins, store), plugins.chosen("reporter", reporter)
+    _carry_out(plan, plugins, store, request, device, cluster, reporters)
+
+
+@click.command()
+@request_options
+@device_option
+def rescore(device: str, plugin_paths: tuple[Path, ...], results: Path, **wanted: Any) -> None:
+    """Score finished fits anew, never training: by further scores, metrics, scoring parameters or protocols.
+
+    \b
+    harness rescore --protocol test2 --method subcluster --score Energy
+    harness rescore --protocol test2 --method rotnet --set rotnet.aggregate=true
+    """
+    from harness.environment import check_device
+    from harness.plan import make_plan
+    from harness.plugins import Plugins
+    from harness.records import Store
+
+    check_device(device)
+    plugins, store, request = Plugins(plugin_paths), Store(results), _request(wanted)
+    whole = make_plan(request, plugins, store)
+    plan = whole.of_finished_fits(store)
+    if not plan.planned:
+        raise HarnessError(f"--results {results}: no finished fit of what is asked for; harness run trains it")
+    if len(plan.planned) < len(whole.planned):
+        click.echo(f"{len(whole.planned) - len(plan.planned)} evaluation(s) left out: not trained yet", err=True)
+    _carry_out(plan, plugins, store, request, device)
+
+
+def _carry_out(
+    plan: Plan,
+    plugins: Plugins,
+    store: Store,
+    request: Request,
+    device: str,
+    cluster: Cluster | None = None,
+    reporters: Sequence[str] = (),
+) -> None:
+    """What there is to do, and then the tables; the exit code is 1 if something failed."""
+    from harness.leaderboard import leaderboards
+    from harness.table import render_all
+
+    store.prepare()
+    if plan.jobs() or plan.skips():
+        from rich.console import Console
+
+        from harness.environment import choose_device
+        from harness.executors import local, ray
+        from harness.plan import outstanding
+        from harness.progress import reporter
+        from harness.reporters import with_plugins
+        from harness.run import Worker
+
+        chosen = "cpu" if cluster else choose_device(device)
+        told = with_plugins(reporter(Console(stderr=True)), reporters, plugins, store.root)
+        worker = Worker(plugins, store, request.data, chosen, told)
+        try:
+            ray.execute(plan, worker, cluster) if cluster else local.execute(plan, worker)
+        except KeyboardInterrupt:
+            wanted = [evaluation for _, each in plan.jobs() for evaluation in each]
+            done = len(wanted) - len(outstanding(wanted, store))
+            raise Interrupted(
+                f"interrupted: {done} of {len(wanted)} evaluations are on record; run the same command to go on"
+            ) from None
+    else:
+        click.echo(plan.summary(), err=True)
+    cells = {one.evaluation.cell for one in plan.planned}
+    records = [record for cell in cells if (record := store.find(cell))]
+    boards = leaderboards(records, request.protocols, store.scores)
+    click.echo(render_all([board.table for board in boards], "md"), nl=False)
+    failed = [record for record in records if record.status == "failed"]
+    if failed:
+        click.echo(f"{len(failed)} evaluation(s) failed; the tracebacks are in {store.root / 'failures'}", err=True)
+        raise SystemExit(1)
+
+
+@click.command()
+@request_options
+def plan(plugin_paths: tuple[Path, ...], results: Path, **wanted: Any) -> None:
+    """Show what a run would do: done, to run, stale (and why), failed before, or skipped (and why).
+
+    \b
+    harness plan --protocol test2 --method subcluster,rotnet,ssl --seed 0,1,2
+    """
+    from harness.plan import make_plan
+    from harness.plugins import Plugins
+    from harness.records import Store
+    from harness.table import Table
+
+    made = make_plan(_request(wanted), Plugins(plugin_paths), Store(results))
+    rows = []
+    for one in made.planned:
+        e = one.evaluation
+        status = f"{one.status}: {one.reason}" if one.reason else one.status
+        rows.append(
+            [e.protocol, e.fit.dataset, e.case, e.anomaly_set, e.fit.method, str(e.fit.seed), e.fit.id[:8], status]
+        )
+    head = ["protocol", "dataset", "case", "anomalies", "method", "seed", "fit", "status"]
+    _show(Table("plan", [head], rows))
+    click.echo(made.summary())
+
+
+def _show(table: Any) -> None:
+    """A table for reading in a terminal: aligned, without markup."""
+    from tabulate import tabulate
+
+    rows = [[cell.text for cell in row] for row in table.cells]
+    click.echo(tabulate(rows, headers=list(table.head[-1]), tablefmt="simple", disable_numparse=True))
+
+
+def _request(wanted: dict[str, Any]) -> Request:
+    from harness.plan import Request
+
+    plural = {name: f"{name}s" for name in ("protocol", "method", "case", "seed", "score", "metric")}
+    for name in ("protocol", "method", "seed"):
+        if not wanted[name]:
+            raise HarnessError(f"--{name}: names nothing")
+    return Request(**{plural.get(name, name): value for name, value in wanted.items()})
+
+
+def _cluster(executor: str, device: str, **wanted: Any) -> Cluster | None:
+    """What is asked of Ray; None where nothing is."""
+    given = {name: value for name, value in wanted.items() if value is not None}
+    if executor != "ray":
+        if given:
+            raise HarnessError(f"--ray-{next(iter(given))}: only with --executor ray")
+        return None
+    from harness.executors.ray import Cluster
+
+    if ":" in device:
+        raise HarnessError(f"--device {device}: Ray chooses among the GPUs; write cuda")
+    return Cluster(device=device, **given)
