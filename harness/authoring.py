@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from traceback import format_exception
 
 import click
 
@@ -30,9 +31,10 @@ def new(kind: str, name: str) -> None:
 
 @click.command()
 @click.argument("target", metavar="NAME_OR_FILE")
+@click.option("--traceback", is_flag=True, help="Show where that comes from which a plugin raises.")
 @data_option
 @plugin_option
-def check(target: str, data: Path, plugin_paths: tuple[Path, ...]) -> None:
+def check(target: str, traceback: bool, data: Path, plugin_paths: tuple[Path, ...]) -> None:
     """See whether a method or data set keeps to its contract: on the CPU, in seconds.
 
     \b
@@ -42,21 +44,27 @@ def check(target: str, data: Path, plugin_paths: tuple[Path, ...]) -> None:
     from harness.plugins import Plugins
     from harness.testing import Broken, checks
 
-    broken, told = 0, set()
+    broken, unseen = 0, 0
     for entry, each in checks(target, Plugins(plugin_paths), data).items():
         click.echo(f"{entry.kind} {entry.name} ({entry.source.path})")
+        alike: dict[str, list[str]] = {}
         for one in each:
             try:
                 note = one()
             except Broken as finding:
-                broken += 1
-                known = finding.reason in told
-                told.add(finding.reason)
-                said = "the same" if known else f"{finding.reason}\n          mend: {finding.mend}"
-                click.echo(f"  FAILED  {one.name}: {said}")
+                names = alike.setdefault(finding.bug, [])
+                names.append(one.name)
+                if len(names) == 1:
+                    click.echo(f"  FAILED  {one.name}: {finding.reason}\n          mend: {finding.mend}")
+                    if traceback and finding.__cause__:
+                        click.echo("".join(format_exception(finding.__cause__)))
             else:
                 click.echo(f"  ok      {one.name}: {one.promise}" + (f" ({note})" if note else ""))
+        for first, *others in alike.values():
+            if others:
+                click.echo(f"  unseen  for the same reason as {first}: {', '.join(others)}")
+        broken, unseen = broken + len(alike), unseen + sum(len(names) - 1 for names in alike.values())
     if broken:
-        click.echo(f"{broken} check(s) failed", err=True)
+        click.echo(f"{broken} check(s) failed" + (f", {unseen} could not be seen" if unseen else ""), err=True)
         raise SystemExit(1)
     click.echo("keeps to the contract")

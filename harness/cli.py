@@ -5,7 +5,7 @@ Nothing heavy is imported at the top, so that --help and list are instant.
 
 from __future__ import annotations
 
-import json
+import io
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,15 +14,15 @@ import click
 
 from harness import __version__
 from harness.authoring import check, new
-from harness.errors import HarnessError, Interrupted
+from harness.data import data
+from harness.errors import HarnessError, Interrupted, one_line
+from harness.listing import list_, show
 from harness.options import data_option, filter_options, plugin_option
 from harness.running import plan, rescore, run
 
 if TYPE_CHECKING:
     from harness.plugins import Plugins
     from harness.records import Record, Store
-
-LISTED = ("protocols", "methods", "datasets", "networks", "scores", "metrics", "reporters", "plugins")
 
 
 class Refusal(click.ClickException):
@@ -42,18 +42,29 @@ class Commands(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        for word in args:
+            if any("\ud800" <= char <= "\udfff" for char in word):  # a record with such a name could not be read again
+                ctx.fail(f"{one_line(word)}: these letters are not UTF-8; write another name")
+        return super().parse_args(ctx, args)
+
     def invoke(self, ctx: click.Context) -> Any:
+        if isinstance(sys.stdout, io.TextIOWrapper):  # a name that can't be written there is written with escapes
+            sys.stdout.reconfigure(errors="backslashreplace")
         try:
             return super().invoke(ctx)
         except HarnessError as error:
             raise Refusal(str(error), error.exit_code) from None
+        except click.UsageError as error:  # it quotes what was typed as it is
+            error.message = one_line(error.message)
+            raise
         except BrokenPipeError:  # the reader, such as head, has seen enough
             sys.stderr.close()
             ctx.exit(0)
         except KeyboardInterrupt:
             raise Refusal("interrupted", Interrupted.exit_code) from None
         except OSError as error:  # a file that can't be read, a disk that is full
-            raise Refusal(str(error)) from None
+            raise Refusal(one_line(str(error))) from None
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -71,53 +82,8 @@ for _command in (run, rescore, plan):
     main.add_command(_command)
 
 
-@main.command("list")
-@click.argument("what", type=click.Choice(LISTED))
-@click.option("--json", "as_json", is_flag=True, help="As JSON.")
-@plugin_option
-def list_(what: str, as_json: bool, plugin_paths: tuple[Path, ...]) -> None:
-    """What there is to choose from.
-
-    \b
-    harness list methods
-    """
-    rows = _protocol_rows() if what == "protocols" else _plugin_rows(what, plugin_paths)
-    if as_json:
-        click.echo(json.dumps(rows, indent=1))
-        return
-    for row in rows:
-        name, *rest = row.values()
-        click.echo(f"{name}\n    " + "\n    ".join(str(value) for value in rest if value))
-
-
-def _protocol_rows() -> list[dict[str, str]]:
-    import tomllib
-
-    from harness.paths import PROTOCOLS
-
-    rows = []
-    for path in sorted(PROTOCOLS.glob("*.toml")):
-        if path.stem != "recipes":
-            data = tomllib.loads(path.read_text(encoding="utf-8"))
-            rows.append({"name": data["name"], "title": data["title"], "datasets": ", ".join(data["dataset"])})
-    return rows
-
-
-def _plugin_rows(what: str, plugin_paths: tuple[Path, ...]) -> list[dict[str, str]]:
-    plugins = _plugins(plugin_paths)
-    entries = plugins.entries
-    if what != "plugins":
-        wanted = [entry for entry in entries if f"{entry.kind}s" == what]
-        from harness.kit import NETWORKS
-
-        bundled = [{"name": name} for name in NETWORKS] if what == "networks" else []
-        return bundled + [{"name": e.name, "summary": e.summary, "file": str(e.source.path)} for e in wanted]
-    rows = []
-    for source in plugins.sources:
-        brings = ", ".join(f"{entry.kind} {entry.name}" for entry in entries if entry.source == source)
-        broken = f"BROKEN: {plugins.broken[source]}" if source in plugins.broken else ""
-        rows.append({"file": str(source.path), "origin": source.origin, "registers": brings, "problem": broken})
-    return rows
+main.add_command(list_)
+main.add_command(show)
 
 
 @main.command()
@@ -131,7 +97,10 @@ def results(form: str, **filters: Any) -> None:
     """
     from harness.results import results_text
 
-    click.echo(results_text(_filtered(filters), form), nl=False)
+    records, unknown = _filtered(filters)
+    for line in unknown:
+        click.echo(line, err=True)
+    click.echo(results_text(records, form), nl=False)
 
 
 @main.command()
@@ -139,11 +108,18 @@ def results(form: str, **filters: Any) -> None:
 @click.option("--format", "form", type=click.Choice(["md", "html", "tex", "csv"]), default="md", show_default=True)
 @click.option("--out", type=Path, help="Publish here: the tables, and the records and scores that they are made from.")
 @click.option("--check", is_flag=True, help="Derive all that is published in --out (or leaderboard/) again.")
-def leaderboard(form: str, out: Path | None, check: bool, **filters: Any) -> None:
-    """The tables of the paper, from the records.
+@data_option
+@plugin_option
+def leaderboard(
+    form: str, out: Path | None, check: bool, data: Path, plugin_paths: tuple[Path, ...], **filters: Any
+) -> None:
+    """The tables of the paper, from the records. As html: one page, with the evidence behind each number.
+
+    --data is where the page finds the test images that it shows, of data whose terms allow it.
 
     \b
     harness leaderboard --protocol test2
+    harness leaderboard --format html --data data > page.html
     harness leaderboard --out leaderboard/
     harness leaderboard --check --out leaderboard/
     """
@@ -160,12 +136,18 @@ def leaderboard(form: str, out: Path | None, check: bool, **filters: Any) -> Non
         click.echo(f"{folder}: {len(found)} problem(s)" if found else f"{folder}: everything derives from its records")
         raise SystemExit(1 if found else 0)
     records = _some(filters)
-    if out is None:
-        made = leaderboards(records, protocols, store.scores)
-        click.echo(render_all([one.table for one in made], form), nl=False)
-    else:
-        for path in publish.publish(records, store, out, form, protocols):
+    if out is not None:
+        for path in publish.publish(records, store, out, form, protocols, _plugins(plugin_paths), data):
             click.echo(path)
+        return
+    made = leaderboards(records, protocols, store.scores)
+    if form == "html":
+        from harness.page import page
+        from harness.published import read_published
+
+        click.echo(page(made, store.scores, read_published(), _plugins(plugin_paths), data), nl=False)
+    else:
+        click.echo(render_all([one.table for one in made], form), nl=False)
 
 
 @main.command()
@@ -189,58 +171,7 @@ def compare(form: str, **filters: Any) -> None:
 
 main.add_command(new)
 main.add_command(check)
-
-
-@main.group()
-def data() -> None:
-    """Data sets: which there are, fetch them, see that they are whole."""
-
-
-@data.command("list")
-@plugin_option
-def data_list(plugin_paths: tuple[Path, ...]) -> None:
-    """The data sets that there are.
-
-    \b
-    harness data list
-    """
-    for row in _plugin_rows("datasets", plugin_paths):
-        click.echo(f"{row['name']}\n    {row['summary']}")
-
-
-@data.command("fetch")
-@click.argument("name")
-@data_option
-@plugin_option
-def data_fetch(name: str, data: Path, plugin_paths: tuple[Path, ...]) -> None:
-    """Download a data set into the data folder.
-
-    \b
-    harness data fetch mnist --data ~/data
-    """
-    dataset = _plugins(plugin_paths).dataset(name, data)
-    dataset.fetch()
-    _verify(dataset)
-
-
-@data.command("verify")
-@click.argument("name")
-@data_option
-@plugin_option
-def data_verify(name: str, data: Path, plugin_paths: tuple[Path, ...]) -> None:
-    """Load a data set, and say how many images there are.
-
-    \b
-    harness data verify mnist --data ~/data
-    """
-    _verify(_plugins(plugin_paths).dataset(name, data))
-
-
-def _verify(dataset: Any) -> None:
-    for split in ("train", "test"):
-        images, labels = dataset.load(split, tuple(dataset.classes))
-        shape = " x ".join(map(str, images.shape[1:]))
-        click.echo(f"{dataset.name} {split}: {len(images)} images of {shape}, {len(labels.unique())} classes")
+main.add_command(data)
 
 
 def _plugins(paths: tuple[Path, ...]) -> Plugins:
@@ -255,20 +186,30 @@ def _store(root: Path) -> Store:
     return Store(root)
 
 
-def _filtered(filters: dict[str, Any]) -> list[Record]:
+def _filtered(filters: dict[str, Any]) -> tuple[list[Record], list[str]]:
+    """The records that are asked for, and a line for each filter that no record at all has: it may be misspelt."""
+    from harness.spec import suggest
+
     chosen = {name: values for name, values in filters.items() if name != "results" and values}
-    chosen["protocol"] = tuple(_name_of(name) for name in chosen.get("protocol", ()))
-    return [
-        record
-        for record in _store(filters["results"]).records()
-        if all(getattr(record, name) in values for name, values in chosen.items() if values)
-    ]
+    if "protocol" in chosen:
+        chosen["protocol"] = tuple(_name_of(name) for name in chosen["protocol"])
+    records = list(_store(filters["results"]).records())
+    unknown = []
+    for name, values in chosen.items() if records else ():
+        known = {str(getattr(record, name)) for record in records}
+        lost = [str(value) for value in values if str(value) not in known]
+        unknown += [f"--{name} {value}: no record has it; {suggest(value, known)}" for value in lost]
+    asked = [one for one in records if all(getattr(one, name) in values for name, values in chosen.items())]
+    return asked, unknown
 
 
 def _some(filters: dict[str, Any]) -> list[Record]:
-    records = _filtered(filters)
+    records, unknown = _filtered(filters)
     if not records:
-        raise HarnessError(f"--results {filters['results']}: no record matches; run something first")
+        why = unknown[0] if unknown else "no record matches; run something first"
+        raise HarnessError(f"--results {filters['results']}: {why}")
+    for line in unknown:
+        click.echo(line, err=True)
     return records
 
 

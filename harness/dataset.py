@@ -25,6 +25,8 @@ class Dataset:
     """Every class there is, in the data set's own order."""
     Params: ClassVar[type[Params]] = Params
     """The declared parameters: a subclass of `harness.Params`, each field with a default."""
+    thumbnails: ClassVar[str] = ""
+    """The credit, with the licence, under which small copies of test images may be published; empty if they may not."""
 
     def __init__(self, root: Path, params: Params | None = None):
         """`root` is the folder that `--data` names; it need not exist until `load` is called."""
@@ -33,8 +35,13 @@ class Dataset:
 
     @property
     def declared_as(self) -> str:
-        """The name under which protocols and recipes declare these data: as a rule the data set's own."""
+        """The name under which protocols and recipes declare these data: the data set's own, unless it has a parameter
+        `stands_for`."""
         return self.name
+
+    def classes_in(self, split: Split) -> tuple[str, ...]:
+        """The classes that have images in a split: all of them, as a rule."""
+        return tuple(self.classes)
 
     def revision(self) -> str:
         """What tells these data from any other of the same name: two revisions never share a table. Quick to ask."""

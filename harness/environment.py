@@ -58,6 +58,15 @@ def choose_device(wanted: str) -> str:
     return f"cuda:{number}"
 
 
+def every_device(wanted: str) -> list[str]:
+    """All GPUs where any may be used (`auto` and `cuda`), else the one device that is meant."""
+    import torch
+
+    if wanted in ("auto", "cuda") and torch.cuda.is_available():
+        return [f"cuda:{number}" for number in range(torch.cuda.device_count())]
+    return [choose_device(wanted)]
+
+
 @cache
 def provenance(device: str) -> dict[str, Any]:
     """What a number was made with: packages, commit, device. The time is added per record."""

@@ -1,5 +1,35 @@
 """What goes wrong by the user's hand: always one clear line that names the place and the mend."""
 
+import traceback
+from collections.abc import Iterable
+from pathlib import Path
+
+FAILURES = (Exception, SystemExit)
+"""What someone else's code may raise as a failure of its own: it is not up to a plugin to end the process."""
+MOST = 500
+"""Characters of what an error says."""
+
+
+def one_line(text: str) -> str:
+    """The text on one line, without characters that do not show (controls, writing directions, half surrogates)."""
+    return " ".join("".join(char if char.isprintable() else " " for char in text).split())
+
+
+def told(error: BaseException) -> str:
+    """An error of someone else's code on one line: `ValueError: what it says`."""
+    try:
+        said = one_line(str(error))[:MOST]
+    except Exception:  # its own words raise
+        said = ""
+    return f"{type(error).__name__}: {said}" if said else type(error).__name__
+
+
+def line_in(error: BaseException, files: Iterable[Path]) -> str:
+    """The last line of some files on the way to an error, as " (mine.py, line 12)"; nothing if it passed by none."""
+    names = {str(file) for file in files}
+    passed = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename in names]
+    return f" ({Path(passed[-1].filename).name}, line {passed[-1].lineno})" if passed else ""
+
 
 class HarnessError(Exception):
     """A bad command, spec or plugin. The command line prints its one line and exits with 2."""
@@ -7,7 +37,7 @@ class HarnessError(Exception):
     exit_code = 2
 
     def __init__(self, message: str):
-        super().__init__(" ".join(message.split()))
+        super().__init__(one_line(message))
 
 
 class DataMissing(HarnessError):

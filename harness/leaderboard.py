@@ -6,13 +6,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from pydantic import BaseModel
+
 from harness.errors import HarnessError
 from harness.metrics import over_seeds, pooled_interval
 from harness.protocol import Case, Protocol, read_protocol
-from harness.records import Record
-from harness.spec import digest
+from harness.records import Record, slug
+from harness.spec import check, digest
 from harness.table import Cell, Table
-from harness.ties import Entry, Scores, best_or_tied
+from harness.ties import Entry, Scores, best_of_each
 
 NOT_RUN, SKIPPED, FAILED, INCOMPLETE = "not run", "–", "failed", "incomplete"
 KNN = "kNN accuracy"
@@ -46,6 +48,29 @@ class Leaderboard:
     protocol: Protocol
     table: Table
     records: tuple[Record, ...]
+    lines: tuple[Line, ...] = ()
+    """What the table is laid out from: its columns, or its rows where these are the methods."""
+    places: tuple[str, ...] = ()
+    """What the cells of a line stand for: each row of the paper's table, and "average" if it has one."""
+
+    def cell_of(self, row: int, column: int) -> tuple[Line, int]:
+        """The line and the place that a cell of the table's body shows; column 0 holds the headings."""
+        turned = self.protocol.table.rows == "methods"
+        return (self.lines[row], column - 1) if turned else (self.lines[column - 1], row)
+
+
+@dataclass
+class Line:
+    """The numbers of one score on one anomaly set, over the cases, and the records that each is made from."""
+
+    variant: Variant
+    score: str
+    group: str
+    """The method as the table calls it."""
+    anomaly_set: str
+    cells: list[Cell] = field(default_factory=list)
+    made_from: list[list[list[Record]]] = field(default_factory=list)
+    """For each cell, the records of each case that it is the mean of."""
 
 
 def leaderboards(
@@ -75,16 +100,21 @@ def _leaderboard(records: list[Record], protocol_name: str, scores: Scores | Non
     settings = first.shared_settings
     protocol = read_protocol(protocol_name, declared_as(first), settings.get(first.protocol))
     _check_comparable(records, protocol)
-    changed = "".join(f"-{digest(settings)[:6]}" if settings else "")
-    name = f"{first.protocol}-{first.dataset}-{first.recipe}{changed}"
-    return Leaderboard(name, protocol, _table(records, protocol, settings, scores), tuple(records))
+    told = f"{first.protocol}-{first.dataset}-{first.recipe}"
+    name = "-".join(slug(part) for part in (first.protocol, first.dataset, first.recipe))
+    # What a file name does not tell apart, some letters of a digest do.
+    name += "".join(f"-{digest(part)[:6]}" for part in (told if name != told else "", settings) if part)
+    table, lines, places = _table(records, protocol, settings, scores)
+    return Leaderboard(name, protocol, table, tuple(records), lines, places)
 
 
 def _check_comparable(records: list[Record], protocol: Protocol) -> None:
     """Refuse numbers that do not belong into one table, or one column of it."""
     cases = {case.name: protocol.digest(case) for case in protocol.cases(declared_as(records[0]))}
     seen: dict[tuple, Record] = {}
+    scored: dict[tuple, Record] = {}
     for record in records:
+        variant = Variant.of(record)
         if cases.get(record.case) != record.digests.get("protocol"):
             raise HarnessError(
                 f"{_label(record)}: made under another version of {protocol.name}; "
@@ -92,11 +122,18 @@ def _check_comparable(records: list[Record], protocol: Protocol) -> None:
             )
         # Not "metric …": these are in no table.
         for part in (part for part in record.digests if part != "protocol" and not part.startswith("metric ")):
-            place = (part,) if part == "dataset" else (part, Variant.of(record))
+            place = (part,) if part == "dataset" else (part, variant)
             other = seen.setdefault(place, record)
             if other.digests[part] != record.digests[part]:
                 raise HarnessError(
                     f"{_label(other)} and {_label(record)} differ in their {part} and can't share a column; "
+                    f"run one of them again, or move its record away"
+                )
+        if record.status == "ok":
+            other = scored.setdefault((record.case, record.anomaly_set), record)
+            if (other.n_normal, other.n_anomaly) != (record.n_normal, record.n_anomaly):
+                raise HarnessError(
+                    f"{_label(other)} and {_label(record)} are not of the same number of images and can't share a row; "
                     f"run one of them again, or move its record away"
                 )
 
@@ -116,7 +153,7 @@ def _label(record: Record) -> str:
 
 def _table(
     records: list[Record], protocol: Protocol, settings: dict[str, dict[str, Any]], scores: Scores | None
-) -> Table:
+) -> tuple[Table, tuple[Line, ...], tuple[str, ...]]:
     dataset = declared_as(records[0])
     cases, layout = protocol.cases(dataset), protocol.table
     sets = list(dict.fromkeys(name for case in cases for name in case.anomalies))
@@ -132,7 +169,7 @@ def _table(
     lines = []
     for variant, score, group in table_columns(records, protocol):
         for name in sets:
-            line = _Line(group, score, name)
+            line = Line(variant, score, group, name)
             for row in in_row.values():
                 line.made_from.append([found.get((c.name, name, variant), []) for c in row if name in c.anomalies])
                 line.cells.append(table_cell(line.made_from[-1], score, seeds) if line.made_from[-1] else Cell(""))
@@ -142,10 +179,8 @@ def _table(
                 line.made_from.append([case for place in of for case in line.made_from[place]])
             lines.append(line)
     notes = _notes(records, protocol, seeds, settings)
-    if scores:
-        bold = [_embolden([line for line in lines if line.anomaly_set == name], scores) for name in sets]
-        if any(bold):
-            notes.insert(1, BOLD)
+    if scores and _embolden([[line for line in lines if line.anomaly_set == name] for name in sets], scores):
+        notes.insert(1, BOLD)
 
     names = [*in_row, *(["average"] if layout.average else [])]
     heads = [f"{line.score} {line.anomaly_set}" if len(sets) > 1 else line.score for line in lines]
@@ -155,40 +190,32 @@ def _table(
     else:
         head = [["", *(line.group for line in lines)], [layout.corner, *heads]]
         rows = [[name, *(line.cells[place] for line in lines)] for place, name in enumerate(names)]
-    return Table(
+    table = Table(
         title=f"{protocol.section(dataset).table or layout.title}, {_data(records[0])}: {protocol.title}",
         head=head,
         rows=rows,
         notes=notes,
         rule_before_last=layout.average and layout.rows == "cases",
     )
+    return table, tuple(lines), tuple(names)
 
 
-@dataclass
-class _Line:
-    """The numbers of one score on one anomaly set, over the cases, and the records that each is made from."""
-
-    group: str
-    score: str
-    anomaly_set: str
-    cells: list[Cell] = field(default_factory=list)
-    made_from: list[list[list[Record]]] = field(default_factory=list)
-
-
-def _embolden(lines: list[_Line], scores: Scores) -> bool:
-    """Set in bold the best of the lines in each place, and what is tied with it; whether there was any."""
-    found = False
-    for place in range(len(lines[0].cells)):
-        able = [(line, entry) for line in lines if (entry := _entry(line, place))]
-        if len(able) > 1:
-            found = True
-            tied = best_or_tied([entry for _, entry in able], scores)
-            for (line, _), bold in zip(able, tied, strict=True):
-                line.cells[place] = replace(line.cells[place], bold=bold)
-    return found
+def _embolden(sets: list[list[Line]], scores: Scores) -> bool:
+    """Set in bold, for each anomaly set, the best of the lines in each place and what is tied with it; whether there
+    was any."""
+    able = [
+        [(line, place, entry) for line in lines if (entry := _entry(line, place))]
+        for lines in sets
+        for place in range(len(lines[0].cells))
+    ]
+    able = [row for row in able if len(row) > 1]
+    for row, tied in zip(able, best_of_each([[entry for *_, entry in row] for row in able], scores), strict=True):
+        for (line, place, _), bold in zip(row, tied, strict=True):
+            line.cells[place] = replace(line.cells[place], bold=bold)
+    return bool(able)
 
 
-def _entry(line: _Line, place: int) -> Entry | None:
+def _entry(line: Line, place: int) -> Entry | None:
     """What a number is made from, if it is an AUROC of every case that it stands for."""
     scored = tuple(tuple(r for r in case if line.score in r.scores) for case in line.made_from[place])
     numbered = line.cells[place].value is not None and line.score != KNN
@@ -275,12 +302,25 @@ def _notes(
     return notes
 
 
+class _Shown(BaseModel):
+    """What is said of a recipe under a table."""
+
+    network: str
+    optimizer: str
+    lr: float
+    schedule: str
+    epochs: int
+    batch: int
+    precision: str
+
+
 def _recipe_line(record: Record) -> str:
     # The precision is what the device did, not what the recipe allows.
     values = record.recipe_values | {k: v for k, v in record.numerics.items() if k == "precision"}
+    recipe = check(_Shown, values, f"{_label(record)}: recipe_values")
     return (
-        f"Recipe {record.recipe}: {values['network']}, {values['optimizer']}, learning rate {values['lr']:g}, "
-        f"{values['schedule']}, {values['epochs']} epochs, batch {values['batch']}, {values['precision']}"
+        f"Recipe {record.recipe}: {recipe.network}, {recipe.optimizer}, learning rate {recipe.lr:g}, "
+        f"{recipe.schedule}, {recipe.epochs} epochs, batch {recipe.batch}, {recipe.precision}"
     )
 
 

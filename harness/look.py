@@ -45,6 +45,7 @@ STYLE = {
     "lines.markersize": 4.5,
     "savefig.dpi": 200,
     "svg.hashsalt": "harness",
+    "text.parse_math": False,  # a name with dollars is a name
     "xtick.color": GREY,
     "xtick.labelcolor": "black",
     "ytick.color": GREY,

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from harness import kit
 from harness.recipe import Recipe
 from harness.spec import Params
 
@@ -62,6 +63,8 @@ class Run:
     """How many trainings this fit has begun."""
     seconds_before: float = 0.0
     """What the trainings took up to the checkpoints from which they went on."""
+    faster_by: tuple[str, ...] = kit.FASTER_BY_DEFAULT
+    """Which of `harness.kit.FASTER_BY` the training may use."""
     notes: dict[str, float] = field(default_factory=dict)
     """Diagnostics that belong in the record, such as the training accuracy."""
     numerics: dict[str, str | int | float | bool] = field(default_factory=dict)
@@ -73,7 +76,7 @@ class Run:
     def next_checkpoint(self) -> Path | None:
         """The file for the next training of this fit: the same one when a killed fit is carried out again."""
         self.trainings += 1
-        return self.checkpoints / f"{self.trainings}.safetensors" if self.checkpoints else None
+        return self.checkpoints / f"{self.trainings}.checkpoint" if self.checkpoints else None
 
     def note(self, **values: float) -> None:
         """Keep a diagnostic in the record: `run.note(train_accuracy=0.98)`."""

@@ -8,14 +8,23 @@ from typing import Any
 
 import click
 
+from harness import completion
+from harness.completion import of_plugins
+
 
 class Comma(click.ParamType):
     """`a,b,c` as a tuple, empty parts dropped."""
 
     name = "a,b,…"
 
-    def __init__(self, kind: type = str):
-        self.kind = kind
+    def __init__(self, kind: type = str, known: completion.Names = lambda ctx: ()):
+        """`known` is what the shell completes."""
+        self.kind, self.known = kind, known
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[click.shell_completion.CompletionItem]:
+        return completion.matching(self.known, ctx, incomplete)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple:
         if isinstance(value, tuple):
@@ -23,7 +32,7 @@ class Comma(click.ParamType):
         try:
             return tuple(self.kind(part) for part in map(str.strip, str(value).split(",")) if part)
         except ValueError:
-            self.fail(f"{value!r}: write whole numbers with commas, as in 0,1,2", param, ctx)
+            self.fail(f"{str(value)[:80]!r}: write whole numbers with commas, as in 0,1,2", param, ctx)
 
 
 def options(*decorators: Callable) -> Callable:
@@ -49,31 +58,64 @@ results_option = click.option(
     "--results", default="results", show_default=True, type=Path, help="The folder that records are kept in."
 )
 data_option = click.option("--data", default="data", show_default=True, type=Path, help="The folder of the data sets.")
+settings_option = click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="NAME.KEY=VALUE",
+    help="As in rotnet.epochs=20. Repeatable. See: harness show NAME.",
+)
 device_option = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 request_options = options(
-    click.option("--protocol", required=True, type=Comma(), help="Names or .toml paths, as in test2 or ./my.toml."),
     click.option(
-        "--method", required=True, type=Comma(), help="Names or .py paths, as in subcluster,rotnet,./mine.py."
+        "--protocol",
+        required=True,
+        type=Comma(known=completion.protocols),
+        help="Names or .toml paths, as in test2 or ./my.toml.",
     ),
-    click.option("--dataset", default="digits", show_default=True, help="See: harness list datasets."),
+    click.option(
+        "--method",
+        required=True,
+        type=Comma(known=of_plugins("method")),
+        help="Names or .py paths, as in subcluster,rotnet,./mine.py.",
+    ),
+    click.option(
+        "--dataset",
+        default="digits",
+        show_default=True,
+        shell_complete=completion.plugin_names("dataset"),
+        help="See: harness list datasets.",
+    ),
     click.option("--case", type=Comma(), default=(), help="Only these rows of the table."),
-    click.option("--seed", type=Comma(int), default=(0,), show_default="0", help="As in 0,1,2."),
-    click.option("--recipe", help="paper, fast, or a .toml path; by default the data set's first."),
+    click.option("--seed", type=Comma(int), default="0", show_default=True, help="As in 0,1,2."),
     click.option(
-        "--set", "settings", multiple=True, metavar="NAME.KEY=VALUE", help="As in rotnet.epochs=20. Repeatable."
+        "--recipe",
+        shell_complete=lambda ctx, param, incomplete: completion.matching(completion.recipes, ctx, incomplete),
+        help="paper, fast, or a .toml path; by default the data set's first. See: harness list recipes.",
     ),
-    click.option("--score", type=Comma(), default=(), help="Scores to add to methods with logits, as in Energy."),
-    click.option("--metric", type=Comma(), default=(), help="Metrics of plugins to measure beside the AUROC."),
+    settings_option,
+    click.option(
+        "--score",
+        type=Comma(known=of_plugins("score")),
+        default=(),
+        help="Scores to add to methods with logits, as in Energy.",
+    ),
+    click.option(
+        "--metric",
+        type=Comma(known=of_plugins("metric")),
+        default=(),
+        help="Metrics of plugins to measure beside the AUROC.",
+    ),
     results_option,
     data_option,
     plugin_option,
 )
 filter_options = options(
-    click.option("--protocol", type=Comma(), default=(), help="Only these."),
-    click.option("--dataset", type=Comma(), default=(), help="Only these."),
-    click.option("--method", type=Comma(), default=(), help="Only these."),
+    click.option("--protocol", type=Comma(known=completion.protocols), default=(), help="Only these."),
+    click.option("--dataset", type=Comma(known=of_plugins("dataset")), default=(), help="Only these."),
+    click.option("--method", type=Comma(known=of_plugins("method")), default=(), help="Only these."),
     click.option("--case", type=Comma(), default=(), help="Only these."),
     click.option("--seed", type=Comma(int), default=(), help="Only these."),
-    click.option("--recipe", type=Comma(), default=(), help="Only these."),
+    click.option("--recipe", type=Comma(known=completion.recipes), default=(), help="Only these."),
     results_option,
 )

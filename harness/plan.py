@@ -7,7 +7,7 @@ training share it, within a command and across commands.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -15,14 +15,14 @@ from typing import Any, Literal
 
 from harness import extras, kit
 from harness.dataset import Dataset
-from harness.errors import HarnessError
+from harness.errors import HarnessError, one_line
 from harness.method import Method
 from harness.plugins import Plugins
 from harness.protocol import Case, Protocol, read_protocol
-from harness.recipe import Recipe, read_recipe
+from harness.recipe import COMMENTARY, Recipe, read_recipe
 from harness.records import Record, Store
 from harness.settings import check_owners, parse_settings
-from harness.spec import Spec, check, digest, suggest
+from harness.spec import Spec, check, digest, guess, suggest
 
 IDENTITY = 1
 """The version of what identifies a fit. A change to `Fit` is a deliberate change to this number."""
@@ -145,12 +145,19 @@ class Plan:
                 waiting.setdefault(one.evaluation.fit.id, (one.evaluation.fit, []))[1].append(one.evaluation)
         return list(waiting.values())
 
-    def summary(self) -> str:
-        """How much is done, and how much there is to do, on one line."""
-        jobs = len(self.jobs())
+    def of(self, method: str) -> Plan:
+        """The part of the plan that is of one method."""
+        return Plan([one for one in self.planned if one.evaluation.fit.method == method])
+
+    def summary(self, store: Store | None = None) -> str:
+        """How much is done, and how much there is to do, on one line; from a store, how much of that is training."""
+        jobs = self.jobs()
         counts = {status: self.count(status) for status in ("done", "to run", "stale", "failed", "skipped")}
         said = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
-        todo = f"{jobs} fit(s) to train or load" if jobs else "nothing to train"
+        todo = f"{len(jobs)} fit(s) to train or load" if jobs else "nothing to train"
+        if jobs and store:
+            kept = sum(store.has_fit(fit.id, each[0].fit_digests) for fit, each in jobs)
+            todo = f"{len(jobs) - kept} fit(s) to train, {kept} to score only"
         return f"{len(self.planned)} evaluations ({said}); {todo}"
 
     def of_finished_fits(self, store: Store) -> Plan:
@@ -175,7 +182,7 @@ def make_plan(request: Request, plugins: Plugins, store: Store | None = None) ->
     dataset_changes = settings.get(request.dataset, {})
     dataset_params = check(dataset_class.Params, dataset_changes, f"--set {request.dataset}")
     dataset = plugins.dataset(request.dataset, request.data, dataset_params)
-    protocols = _protocols(request, settings, dataset.declared_as)
+    protocols = _protocols(request, settings, dataset)
     methods = plugins.chosen("method", request.methods)
     check_owners(settings, {*methods, *(p.name for p in protocols), request.dataset, "recipe"})
     cases = _cases(protocols, request, dataset.declared_as)
@@ -195,14 +202,16 @@ def make_plan(request: Request, plugins: Plugins, store: Store | None = None) ->
         revision = dataset_digest(dataset)
     scores, metrics = plugins.chosen("score", request.scores), plugins.chosen("metric", request.metrics)
     if scores and not any(extras.has_logits(plugins.get("method", name)) for name in methods):
-        raise HarnessError(f"--score {','.join(scores)}: {', '.join(methods)} have no logits; try subcluster")
+        raise HarnessError(
+            f"--score {','.join(scores)}: made of logits, and there are none in {', '.join(methods)}; try subcluster"
+        )
     for name in methods:
         resolved = _Resolved(name, request, settings, plugins, dataset, revision, scores, metrics)
         for protocol, case in cases:
+            reason = resolved.skip(protocol, case)
             for anomaly_set in case.anomalies:
-                for seed in dict.fromkeys(request.seeds):
-                    evaluation = resolved.evaluation(protocol, case, anomaly_set, seed)
-                    plan.planned.append(_compare(evaluation, resolved, protocol, case, store))
+                for evaluation in resolved.evaluations(protocol, case, anomaly_set):
+                    plan.planned.append(_compare(evaluation, plugins, reason, store))
     return plan
 
 
@@ -239,10 +248,13 @@ class _Resolved:
     def __post_init__(self):
         self.cls: type[Method] = self.plugins.get("method", self.name)
         changes = self.settings.get(self.name, {})
-        known = {*self.cls.Params.model_fields, *Recipe.model_fields}
+        own, trains = list(self.cls.Params.model_fields), sorted(Recipe.model_fields.keys() - COMMENTARY)
         for key in changes:
-            if key not in known:
-                raise HarnessError(f"--set {self.name}.{key}: {self.name} has no such parameter; {suggest(key, known)}")
+            if key not in (*own, *trains):
+                raise HarnessError(
+                    f"--set {self.name}.{key}: {self.name} has no such parameter; {guess(key, [*own, *trains])}"
+                    f"its own: {', '.join(own) or 'none'}; of the recipe: {', '.join(trains)}"
+                )
         self.changes = {key: value for key, value in changes.items() if key in self.cls.Params.model_fields}
         for_recipe = self.settings.get("recipe", {}) | {k: v for k, v in changes.items() if k not in self.changes}
         recipe = (self.dataset.declared_as, self.request.recipe, self.name)
@@ -263,11 +275,24 @@ class _Resolved:
         self.digests |= extras.asked(self.plugins, self.scores if extras.has_logits(self.cls) else (), self.metrics)
 
     def params(self, case: Case):
-        return check(
-            self.cls.Params,
-            case.params.get(self.name, {}) | self.changes,
-            f"case {case.name!r}, {self.name} parameters",
-        )
+        declared = case.params.get(self.name, {})
+        where = f"case {case.name!r}, {self.name} parameters" if declared else f"--set {self.name}"
+        return check(self.cls.Params, declared | self.changes, where)
+
+    def skip(self, protocol: Protocol, case: Case) -> str | None:
+        """Why the method does not apply to a case, or None."""
+        n_clusters = len(case.clusters) if protocol.labels == "visible" else None
+        with self.plugins.blame("method", self.name, "skip"):
+            reason = self.cls.skip(n_clusters, self.params(case))
+            if not isinstance(reason, str | None):
+                raise TypeError(f"a reason is a text, not {type(reason).__name__}")
+        return reason and one_line(reason)
+
+    def evaluations(self, protocol: Protocol, case: Case, anomaly_set: str) -> Iterator[Evaluation]:
+        """One for each seed; but for the seed they are alike, so that nothing else is made anew."""
+        first = self.evaluation(protocol, case, anomaly_set, 0)
+        for seed in dict.fromkeys(self.request.seeds):
+            yield replace(first, fit=first.fit.model_copy(update={"seed": seed}))
 
     def evaluation(self, protocol: Protocol, case: Case, anomaly_set: str, seed: int) -> Evaluation:
         labels = self.cls.uses_labels and protocol.labels == "visible"
@@ -299,22 +324,18 @@ class _Resolved:
         )
 
 
-def _compare(
-    evaluation: Evaluation, resolved: _Resolved, protocol: Protocol, case: Case, store: Store | None
-) -> Planned:
-    n_clusters = len(case.clusters) if protocol.labels == "visible" else None
-    with resolved.plugins.blame("method", resolved.name, "skip"):
-        reason = resolved.cls.skip(n_clusters, resolved.params(case))
+def _compare(evaluation: Evaluation, plugins: Plugins, reason: str | None, store: Store | None) -> Planned:
+    """What is to be done about an evaluation; the reason is why it is skipped, if it is."""
     record = store.find(evaluation.cell) if store else None
-    if record:
-        kept = extras.recorded(record.digests, resolved.plugins)
+    if record and not record.digests.keys() <= evaluation.digests.keys():
+        kept = extras.recorded(record.digests, plugins)
         evaluation = replace(evaluation, digests=kept | evaluation.digests)
     if reason:
         return Planned(evaluation, "skipped", reason, recorded=record is not None and not changes(record, evaluation))
     if record is None or record.status == "skipped":
         return Planned(evaluation, "to run")
     if record.status == "failed":
-        return Planned(evaluation, "failed", f"failed before: {record.reason}")
+        return Planned(evaluation, "failed", record.reason)
     changed = changes(record, evaluation)
     new = [part for part in extras.asked_for(changed) if part not in record.digests]
     if new and new == changed:
@@ -337,15 +358,21 @@ def changes(record: Record, evaluation: Evaluation) -> list[str]:
     return [*changed, "parameters"] if record.params != evaluation.params else changed
 
 
-def _protocols(request: Request, settings: dict[str, dict[str, Any]], dataset: str) -> list[Protocol]:
+def _protocols(request: Request, settings: dict[str, dict[str, Any]], dataset: Dataset) -> list[Protocol]:
     found: dict[str, Protocol] = {}
+    name = dataset.declared_as
     for text in request.protocols:
         protocol = read_protocol(text)
         if protocol.name in settings:
-            protocol = read_protocol(text, dataset, settings[protocol.name])
+            protocol = read_protocol(text, name, settings[protocol.name])
         if protocol.name in found:
             raise HarnessError(f"--protocol {text}: a protocol named {protocol.name!r} is already asked for")
-        protocol.section(dataset)
+        if name not in protocol.dataset and "stands_for" in type(dataset.params).model_fields:
+            raise HarnessError(
+                f"protocol {protocol.name}: not declared for {name!r}; name the data set that it stands for, of "
+                f"{', '.join(protocol.dataset)}: --set {dataset.name}.stands_for=NAME"
+            )
+        protocol.section(name)
         found[protocol.name] = protocol
     return list(found.values())
 

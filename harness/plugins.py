@@ -24,7 +24,7 @@ from typing import Any
 import pluggy
 
 from harness import hookspecs, paths
-from harness.errors import HarnessError
+from harness.errors import FAILURES, HarnessError, told
 
 KINDS = {
     "register_methods": "method",
@@ -70,7 +70,7 @@ class Plugins:
     """Every plugin within reach."""
 
     def __init__(self, extra: Iterable[Path] = ()):
-        self._sources = [*_folder(paths.PLUGINS, "bundled")]
+        self._sources = [*_folder(paths.PLUGINS.rglob("*.py"), "bundled")]
         for path in extra:
             self._sources += _given(Path(path))
         self._sources += _installed()
@@ -112,9 +112,23 @@ class Plugins:
         if not found:
             from harness.spec import suggest
 
+            there = f"; or give --plugins ./{name}.py" if NAME.fullmatch(name) and Path(f"{name}.py").is_file() else ""
             broken = "".join(f" ({source.path} is broken: {why})" for source, why in self.broken.items())
-            raise HarnessError(f"no {kind} is called {name!r}; {suggest(name, self.names(kind))}{broken}")
+            raise HarnessError(f"no {kind} is called {name!r}; {suggest(name, self.names(kind))}{there}{broken}")
         return found[0]
+
+    def named(self, target: str | Path) -> list[Entry]:
+        """Everything that a .py file registers, or that has a name, of whatever kind.
+
+        Raises:
+            HarnessError: there is nothing, or there are two of one kind.
+        """
+        if str(target).endswith(".py"):
+            if not (found := self.add(Path(target))):
+                raise HarnessError(f"{target}: registers nothing; end it with a hook, as `harness new` writes one")
+            return found
+        kinds = {entry.kind for entry in self.entries if entry.name == target} or {"method"}
+        return [self.entry(kind, str(target)) for kind in sorted(kinds)]
 
     def get(self, kind: str, name: str) -> Any:
         """The class or function that a plugin registers, loading that plugin and no other."""
@@ -140,9 +154,9 @@ class Plugins:
             yield
         except HarnessError:
             raise
-        except Exception as error:
+        except FAILURES as error:
             path = self.entry(kind, name).source.path
-            raise HarnessError(f"{path}: {name}.{function}() raised {type(error).__name__}: {error}") from error
+            raise HarnessError(f"{path}: {name}.{function}() raised {told(error)}") from error
 
     def chosen(self, kind: str, texts: Iterable[str]) -> list[str]:
         """The names that a user means who types names and paths of .py files.
@@ -195,14 +209,14 @@ class Plugins:
                 self._manager.subset_hook_caller(hook, others)(register=register)
             except HarnessError:
                 raise
-            except Exception as error:
-                raise HarnessError(f"{source.path}: {hook} raised {type(error).__name__}: {error}") from None
+            except FAILURES as error:
+                raise HarnessError(f"{source.path}: {hook} raised {told(error)}") from None
         self._loaded[source] = found
         return found
 
 
-def _folder(folder: Path, origin: str) -> Iterator[Source]:
-    for path in sorted(folder.rglob("*.py")):
+def _folder(files: Iterable[Path], origin: str) -> Iterator[Source]:
+    for path in sorted(files):
         if not path.name.startswith((".", "_", "test_")):
             yield Source(path, origin)
 
@@ -210,7 +224,7 @@ def _folder(folder: Path, origin: str) -> Iterator[Source]:
 def _given(path: Path) -> list[Source]:
     path = path.expanduser().resolve()
     if path.is_dir():
-        return list(_folder(path, "--plugins"))
+        return list(_folder(path.glob("*.py"), "--plugins"))
     if path.suffix == ".py" and path.is_file():
         return [Source(path, "--plugins")]
     raise HarnessError(f"{path}: no such plugin file or folder; a plugin is a .py file")
@@ -238,8 +252,8 @@ def _read(source: Source) -> list[Entry] | None:
     """
     try:
         tree = ast.parse(source.path.read_bytes(), filename=str(source.path))
-    except (OSError, SyntaxError, ValueError) as error:
-        raise HarnessError(f"{source.path}: not readable as Python: {error}") from None
+    except (OSError, SyntaxError, ValueError, MemoryError, RecursionError) as error:  # the last two: nested too deeply
+        raise HarnessError(f"{source.path}: not readable as Python: {told(error)}") from None
     defined = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef | ast.FunctionDef)}
     found: list[Entry] = []
     functions = (node for node in tree.body if isinstance(node, ast.FunctionDef))
@@ -301,8 +315,10 @@ def _import(source: Source) -> ModuleType:
             del sys.modules[name]
             raise
         return module
-    except (Exception, SystemExit) as error:
-        raise HarnessError(f"{source.path}: importing it raised {type(error).__name__}: {error}") from None
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # pytest's Skipped, say, is no Exception
+        raise HarnessError(f"{source.path}: importing it raised {told(error)}") from None
 
 
 def _check_hooks(module: ModuleType, source: Source) -> None:
@@ -374,7 +390,9 @@ def _check_class(kind: str, cls: Any, source: Source) -> None:
     if kind == "method":
         scores = getattr(cls, "scores", None)
         require(
-            isinstance(scores, tuple) and bool(scores) and all(isinstance(score, str) for score in scores),
+            isinstance(scores, tuple)
+            and bool(scores)
+            and all(isinstance(s, str) and s and s.isprintable() for s in scores),
             "set `scores` to a tuple of the names that score() returns",
         )
         unknown = set(cls.scoring) - set(fields)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import rich.console
 import rich.progress
+from rich.constrain import Constrain
 
 if TYPE_CHECKING:
     from harness.plan import Evaluation, Fit, Plan
@@ -50,6 +51,8 @@ class Lines(Reporter):
         self.console = console
         self.begun = self.done = self.total = 0
         self.told: set[str] = set()
+        self.training: set[str] = set()
+        """The fits of which the first epoch has yet to be heard."""
 
     def say(self, text: str) -> None:
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)
@@ -59,10 +62,17 @@ class Lines(Reporter):
         self.say(plan.summary())
 
     def fit_started(self, fit: Fit) -> None:
+        self.training.add(fit.id)
         self.say(f"{self._count()} training {describe(fit)}")
 
     def fit_reused(self, fit: Fit) -> None:
         self.say(f"{self._count()} already trained: {describe(fit)}")
+
+    def epoch(self, fit: Fit, epoch: int, epochs: int, loss: float) -> None:
+        if fit.id in self.training:
+            self.training.remove(fit.id)
+            if epoch > 1:
+                self.say(f"{describe(fit)}: goes on from epoch {epoch} of {epochs}")
 
     def _count(self) -> str:
         # What another process has done meanwhile was never begun here.
@@ -84,12 +94,23 @@ class Lines(Reporter):
         self.done += 1
 
 
+class Bars(rich.progress.Progress):
+    """With room for the ^C that a terminal writes behind them: on a line of its own it would tear them."""
+
+    def __init__(self, *columns: rich.progress.ProgressColumn, console: rich.console.Console):
+        self.width = console.width - 2
+        super().__init__(*columns, console=console)
+
+    def get_renderable(self) -> rich.console.RenderableType:
+        return Constrain(super().get_renderable(), self.width)
+
+
 class Live(Lines):
     """Bars under the lines: all fits, and the epochs of each running one, with the time that is left."""
 
     def begin(self, plan: Plan) -> None:
         super().begin(plan)
-        self.bars = rich.progress.Progress(
+        self.bars = Bars(
             rich.progress.TextColumn("{task.description}", markup=False),
             rich.progress.BarColumn(),
             rich.progress.MofNCompleteColumn(),
@@ -99,18 +120,22 @@ class Live(Lines):
             rich.progress.TimeRemainingColumn(elapsed_when_finished=False),
             console=self.console,
         )
-        self.overall = self.bars.add_task("fits", total=self.total, note="")
+        self.overall = self.bars.add_task("fits", total=self.total, note="getting ready")
         self.running: dict[str, rich.progress.TaskID] = {}
         self.bars.start()
 
     def fit_started(self, fit: Fit) -> None:
         self._drop(fit)  # the bar of an attempt that was lost with its machine
+        self.training.add(fit.id)
         self.running[fit.id] = self.bars.add_task(describe(fit), total=fit.recipe["epochs"], note="")
+        self.bars.update(self.overall, note="")
 
     def fit_reused(self, fit: Fit) -> None:
         self._drop(fit)
+        self.bars.update(self.overall, note="")
 
     def epoch(self, fit: Fit, epoch: int, epochs: int, loss: float) -> None:
+        super().epoch(fit, epoch, epochs, loss)
         self._update(fit, completed=epoch, total=epochs, note=f"loss {loss:.4f}")
 
     def scoring(self, fit: Fit) -> None:

@@ -15,23 +15,36 @@ from pydantic import ValidationError
 from harness.errors import HarnessError
 from harness.leaderboard import Leaderboard, leaderboards
 from harness.metrics import Metrics, measure
+from harness.plugins import Plugins
 from harness.records import Record, Store
 from harness.table import FORMATS, render
 
+PAGE = "index.html"
 NEGLIGIBLE = 1e-9
 """By how much a number that is computed again, on another machine, may differ."""
 
 
-def publish(records: Iterable[Record], store: Store, out: Path, form: str, protocols: Sequence[str] = ()) -> list[Path]:
+def publish(
+    records: Iterable[Record],
+    store: Store,
+    out: Path,
+    form: str,
+    protocols: Sequence[str] = (),
+    plugins: Plugins | None = None,
+    data: Path = Path("data"),
+) -> list[Path]:
     """Add records and their scores to a folder, and write the tables and figures that they belong to.
+
+    As html, the tables are those of one page, `index.html`. Where a folder has it already, it is always written anew.
 
     Args:
         records: of `store`.
         form: of the tables: md, html, tex or csv.
         protocols: files of protocols that are not bundled.
+        plugins, data: where the page finds the test images that it shows.
 
     Returns:
-        the tables and figures.
+        the tables and figures, and the page.
 
     Raises:
         HarnessError: the records can't share a table with those of the folder, or it can't be written to.
@@ -50,7 +63,10 @@ def publish(records: Iterable[Record], store: Store, out: Path, form: str, proto
         for cell, record in added.items():
             _copy(record, store, out, before.get(cell))
         touched = (board for board in boards if any(record.cell in added for record in board.records))
-        return [path for board in touched for path in _write(board, Store(out), form)]
+        written = [path for board in touched for path in _write(board, Store(out), form)]
+        if form == "html" or _has_page(out):
+            written.append(_write_page(boards, Store(out), plugins or Plugins(), data))
+        return written
     except OSError as error:
         raise HarnessError(f"--out {out}: can't write there: {error}") from None
 
@@ -71,16 +87,29 @@ def _write(board: Leaderboard, store: Store, form: str) -> list[Path]:
     from harness.published import read_published
 
     path = store.root / f"{board.name}.{form}"
-    path.write_text(render(board.table, form), encoding="utf-8")
+    if form != "html":
+        path.write_text(render(board.table, form), encoding="utf-8")
     paper, label = read_published(), board.protocol.table.figure
-    return [path, *draw(board.name, board.records, board.protocol, store.scores, store.root, label, paper)]
+    figures = draw(board.name, board.records, board.protocol, store.scores, store.root, label, paper)
+    return figures if form == "html" else [path, *figures]
+
+
+def _write_page(boards: Sequence[Leaderboard], store: Store, plugins: Plugins, data: Path) -> Path:
+    from harness.page import page
+    from harness.published import read_published
+
+    path = store.root / PAGE
+    text = page(boards, store.scores, read_published(), plugins, data, before=_text(path))
+    path.write_text(text, encoding="utf-8")
+    return path
 
 
 def problems(folder: Path, protocols: Sequence[str] = ()) -> list[str]:
     """Everything in a published folder that does not follow from the rest of it, one line each; none if all is well.
 
     Each record is read strictly, its numbers are measured again from its per-image scores, and every table is made
-    again from the records and compared letter by letter. Figures are not: they depend on the drawing library.
+    again from the records and compared letter by letter. So are the tables of the page, and what it says of each run.
+    Figures, curves and pictures are not: they depend on the libraries that draw them.
     """
     store = Store(folder, "--out")
     files = sorted((folder / "records").rglob("*")) if (folder / "records").is_dir() else []
@@ -103,7 +132,7 @@ def problems(folder: Path, protocols: Sequence[str] = ()) -> list[str]:
         boards = leaderboards(records, protocols, store.scores)
     except HarnessError as error:
         return [*found, str(error)]
-    return found + _wrong_tables(boards, folder)
+    return found + _wrong_tables(boards, folder) + _wrong_page(boards, store)
 
 
 def _wrong_numbers(record: Record, store: Store) -> list[str]:
@@ -113,26 +142,14 @@ def _wrong_numbers(record: Record, store: Store) -> list[str]:
         scores = store.scores(record)
     except HarnessError as error:
         return [str(error)]
-    wanted = {f"{part}.{name}": n for name in record.scores for part, n in _sizes(record).items()}
-    sizes = {name: len(values) for name, values in scores.items()}
-    if sizes != wanted:
-        return [f"the scores are of {sizes}, but the record says {wanted}"]
     found = []
     for name, claimed in record.scores.items():
-        try:
-            true = measure(scores[f"normal.{name}"], scores[f"anomaly.{name}"])
-        except ValueError as error:
-            found.append(f"{name}: {error}")
-            continue
+        true = measure(scores[f"normal.{name}"], scores[f"anomaly.{name}"])
         for field in Metrics.model_fields:
             a, b = getattr(claimed, field), getattr(true, field)
             if abs(a - b) > NEGLIGIBLE:
                 found.append(f"{name}: the record says {field} {a:.6f}, its scores say {b:.6f}")
     return found
-
-
-def _sizes(record: Record) -> dict[str, int]:
-    return {"normal": record.n_normal, "anomaly": record.n_anomaly}
 
 
 def _wrong_tables(boards: Sequence[Leaderboard], folder: Path) -> list[str]:
@@ -141,13 +158,39 @@ def _wrong_tables(boards: Sequence[Leaderboard], folder: Path) -> list[str]:
         tables = {folder / f"{board.name}.{form}": form for form in FORMATS}
         known |= set(tables)
         present = [path for path in tables if path.exists()]
-        if not present:
+        if not present and not _has_page(folder):
             found.append(f"{folder / board.name}.md: missing, though there are records of it")
         for path in present:
-            if path.read_text(encoding="utf-8") != render(board.table, tables[path]):
+            if path.read_bytes() != render(board.table, tables[path]).encode():
                 found.append(f"{path}: not the table that its records make; write it again with --out")
-    own = {"README.md", "index.html"}
+    own = {"README.md", PAGE}
     for path in sorted(folder.iterdir()):
         if path.suffix.removeprefix(".") in FORMATS and path not in known and path.name not in own:
             found.append(f"{path}: there are no records of this table")
     return found
+
+
+def _wrong_page(boards: Sequence[Leaderboard], store: Store) -> list[str]:
+    from harness.page import claims, page
+    from harness.published import read_published
+
+    path = store.root / PAGE
+    if not _has_page(store.root):
+        return []
+    try:
+        true = claims(page(boards, store.scores, read_published()))
+    except HarnessError as error:
+        return [str(error)]
+    same = claims(_text(path)) == true
+    return [] if same else [f"{path}: not the page that its records make; write it again with --format html --out"]
+
+
+def _has_page(folder: Path) -> bool:
+    """Whether there is a page of ours, and not someone's own."""
+    from harness.page import SIGN
+
+    return SIGN in _text(folder / PAGE)
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""

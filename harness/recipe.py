@@ -11,6 +11,9 @@ from harness import paths
 from harness.errors import HarnessError
 from harness.spec import Spec, check, read_toml, suggest
 
+COMMENTARY = {"stated", "note"}
+"""The fields of a recipe that training does not depend on."""
+
 
 class Recipe(Spec):
     """A training set-up. `stated` names the fields that the paper prints; the others are documented choices."""
@@ -36,7 +39,18 @@ class Recipe(Spec):
 
     def values_that_train(self) -> dict[str, Any]:
         """Every value that training depends on, without the commentary."""
-        return self.model_dump(exclude={"stated", "note"})
+        return self.model_dump(exclude=COMMENTARY)
+
+    def __str__(self) -> str:
+        return (
+            f"{self.network}, {self.optimizer}, learning rate {self.lr:g}, {self.schedule}, {self.epochs} epochs, "
+            f"batch {self.batch}, {self.precision}"
+        )
+
+
+def bundled_recipes() -> dict[str, list[str]]:
+    """The names of the bundled recipes, by the data set that they are declared for; its first is its default."""
+    return {dataset: list(recipes) for dataset, recipes in read_toml(paths.PROTOCOLS / "recipes.toml").items()}
 
 
 def read_recipe(dataset: str, name: str | None, method: str, changes: dict[str, Any]) -> tuple[str, Recipe]:

@@ -15,14 +15,18 @@ its scores by their hash, so the two change together.
 from __future__ import annotations
 
 import gc
+import glob
 import hashlib
+import heapq
 import io
 import json
+import os
 import re
 import tempfile
+import zipfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from functools import cache
+from contextlib import contextmanager, suppress
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -49,7 +53,7 @@ class Record(Spec):
     case: str
     anomaly_set: str
     method: str
-    seed: int
+    seed: int = Field(ge=0, lt=2**32)
     recipe: str
     status: Literal["ok", "skipped", "failed"]
     reason: str = ""
@@ -85,12 +89,20 @@ class Record(Spec):
     """The identity of the fit."""
     fit_seconds: float = 0.0
     score_seconds: float = 0.0
+    n_train: int = 0
+    """Normal training images; 0 in records from before this was kept."""
+    train_images_per_second: float | None = None
+    """Training images times the epochs that were reported, over `fit_seconds`."""
+    score_images_per_second: float | None = None
+    """Test images over `score_seconds`, whatever number of views a method makes of each."""
+    peak_memory_mib: float | None = None
+    """The most while it was fitted: of the GPU's tensors, or of the whole process; None where no system tells."""
     diagnostics: dict[str, float] = {}
     """What the method noted while it was fitted, such as its training accuracy."""
     numerics: dict[str, str | int | float | bool] = {}
     provenance: dict[str, str | bool | dict[str, str] | None] = {}
     """Time, commit, device and package versions."""
-    scores_sha256: str = ""
+    scores_sha256: str = Field("", pattern="^([0-9a-f]{64})?$")
     """Of the file of per-image scores."""
 
     @property
@@ -116,6 +128,8 @@ class FitFile(Spec):
     sha256: str = ""
     """Of the tensors' file."""
     seconds: float
+    images_per_second: float | None = None
+    peak_memory_mib: float | None = None
     diagnostics: dict[str, float] = Field(default_factory=dict)
     numerics: dict[str, str | int | float | bool] = Field(default_factory=dict)
 
@@ -125,6 +139,7 @@ class Store:
 
     def __init__(self, root: Path, option: str = "--results"):
         self.root = Path(root)
+        self._records = str(self.root / "records")
         for place in (self.root, *self.root.parents):
             if place.exists() and not place.is_dir():
                 raise HarnessError(f"{option} {root}: {place} is a file, not a folder")
@@ -143,17 +158,18 @@ class Store:
             raise HarnessError(f"--results {self.root}: can't write there: {error.strerror}") from None
         sweep(self.root)
 
-    def path(self, cell: tuple[str, ...]) -> Path:
+    def path(self, cell: tuple[str, ...]) -> str:
         """Where the record of a cell is, without its ending. Names can't leave the folder."""
         protocol, dataset, method, case, anomaly_set, recipe, seed, _ = cell
         name = ".".join([slug(case), slug(anomaly_set), slug(recipe), f"s{seed}", digest(cell)[:8]])
-        return self.root.joinpath("records", slug(protocol), slug(dataset), slug(method), name)
+        # Text, since to make a Path takes as long as to read the record.
+        return os.sep.join([self._records, slug(protocol), slug(dataset), slug(method), name])
 
     def find(self, cell: tuple[str, ...]) -> Record | None:
         """The record of a cell, or None if there is none or it can't be read."""
-        path = self._json(cell)
+        path = f"{self.path(cell)}.json"
         try:
-            return self._read(path) if path.exists() else None
+            return self._read(path, cell) if os.path.exists(path) else None
         except HarnessError:
             return None
 
@@ -182,10 +198,22 @@ class Store:
         Raises:
             HarnessError: a file is damaged; the line names it.
         """
-        for paths in _batches(sorted((self.root / "records").rglob("*.json"), key=str), 1000):
+        found = (os.path.join(folder, name) for folder, _, names in os.walk(self._records) for name in names)
+        for paths in _batches(sorted(path for path in found if path.endswith(".json")), 1000):
             with _garbage_left():
-                found = [self._read(path) for path in paths]
-            yield from found
+                records = [self._read(path) for path in paths]
+            yield from records
+
+    def latest(self, dataset: str, method: str, count: int) -> list[Record]:
+        """The records of a method on a data set, of any protocol, that were written last and can be read."""
+        folders = glob.glob(os.path.join(glob.escape(self._records), "*", slug(dataset), slug(method)))
+        found = [file for folder in folders for file in os.scandir(folder) if file.name.endswith(".json")]
+        newest = heapq.nlargest(count, found, key=lambda file: (file.stat().st_mtime_ns, file.name))
+        records = []
+        for file in newest:
+            with suppress(HarnessError):
+                records.append(self._read(file.path))
+        return records
 
     def scores(self, record: Record) -> dict[str, np.ndarray]:
         """The per-image scores of a record: `normal.<score>` (n_normal,) and `anomaly.<score>` (n_anomaly,)."""
@@ -198,8 +226,21 @@ class Store:
             raise HarnessError(f"{path}: no scores: {error.strerror}") from None
         if _sha256(data) != record.scores_sha256:
             raise HarnessError(f"{path}: damaged scores; move {self._json(record.cell)} away and run again")
-        with np.load(io.BytesIO(data), allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
+        sizes = {"normal": record.n_normal, "anomaly": record.n_anomaly}
+        shapes = {f"{part}.{name}": (n,) for part, n in sizes.items() for name in record.scores}
+        try:
+            with zipfile.ZipFile(io.BytesIO(data)) as file:
+                found = {name.removesuffix(".npy"): _array(file.read(name)) for name in file.namelist()}
+            fine = {name: values.shape for name, values in found.items()} == shapes
+            fine = fine and all(v.dtype.kind == "f" and v.size and np.isfinite(v).all() for v in found.values())
+        except Exception:  # of the right digest, but no archive of ours: zipfile and numpy raise almost anything
+            fine = False
+        if not fine:
+            raise HarnessError(
+                f"{path}: not {len(shapes)} arrays of finite scores of {record.n_normal} normal images and "
+                f"{record.n_anomaly} anomalies, as the record says; move it away and run again"
+            )
+        return found
 
     def files(self, record: Record) -> list[Path]:
         """The files of a record: itself, and its scores if it has any."""
@@ -220,8 +261,13 @@ class Store:
             write_whole(self.root / "fits" / f"{identity}.safetensors", tensors)
             write_whole(self.root / "fits" / f"{identity}.json", file)
 
-    def has_fit(self, identity: str) -> bool:
-        return (self.root / "fits" / f"{identity}.json").exists()
+    def has_fit(self, identity: str, digests: dict[str, str] | None = None) -> bool:
+        """Whether a finished fit is kept: any, or one of these digests. What it learnt is not looked at."""
+        path = self.root / "fits" / f"{identity}.json"
+        try:
+            return path.exists() and (not digests or FitFile.model_validate_json(path.read_bytes()).digests == digests)
+        except (OSError, ValidationError):
+            return False
 
     def get_fit(self, identity: str) -> tuple[bytes, bytes] | None:
         """The two files of a fit as they are, or None if there are none."""
@@ -237,14 +283,15 @@ class Store:
 
     def find_fit(self, identity: str, digests: dict[str, str]) -> tuple[FitFile, dict[str, Tensor]] | None:
         """A finished fit and what it learnt; None if there is none of these digests, or a damaged one."""
+        from safetensors import SafetensorError
         from safetensors.torch import load
 
         try:
             content, data = self.get_fit(identity) or (b"", b"")
             file = FitFile.model_validate_json(content)
-        except ValidationError:
+            return (file, load(data)) if file.digests == digests and file.sha256 == _sha256(data) else None
+        except (ValidationError, SafetensorError):
             return None
-        return (file, load(data)) if file.digests == digests and file.sha256 == _sha256(data) else None
 
     @contextmanager
     def claim(self, identity: str) -> Iterator[bool]:
@@ -279,30 +326,30 @@ class Store:
         return self.root / "failures" / f"{identity}.txt"
 
     def keep_failure(self, identity: str, traceback: str) -> None:
-        write_whole(self.failure(identity), traceback.encode())
+        write_whole(self.failure(identity), traceback.encode(errors="backslashreplace"))
 
-    def _read(self, path: Path) -> Record:
+    def _read(self, path: str, cell: tuple[str, ...] | None = None) -> Record:
+        """The record in a place, seen to be that of its cell: whatever cell belongs there, if none is given."""
         try:
-            record = Record.model_validate_json(path.read_bytes())
+            with open(path, "rb") as file:
+                record = Record.model_validate_json(file.read())
         except (OSError, ValidationError, ValueError) as error:
             first = str(error).splitlines()[0]
             raise HarnessError(f"{path}: not a readable record ({first}); move it away and run again") from None
-        if self._json(record.cell) != path:
+        if record.cell != cell if cell else f"{self.path(record.cell)}.json" != path:
             raise HarnessError(f"{path}: the record of another evaluation; move it away and run again")
         return record
 
     def _json(self, cell: tuple[str, ...]) -> Path:
-        path = self.path(cell)
-        return path.with_name(f"{path.name}.json")
+        return Path(f"{self.path(cell)}.json")
 
     def _npz(self, record: Record) -> Path:
-        path = self.path(record.cell)
-        return path.with_name(f"{path.name}.{record.scores_sha256[:8]}.npz")
+        return Path(f"{self.path(record.cell)}.{record.scores_sha256[:8]}.npz")
 
     def _supersede(self, path: Path) -> Path | None:
         """Copy the record in a place, and its scores, to `superseded/`; returns where its scores are."""
         try:
-            content, old = path.read_bytes(), self._read(path)
+            content, old = path.read_bytes(), self._read(str(path))
         except (OSError, HarnessError):
             return None
         if old.status != "ok":
@@ -321,7 +368,7 @@ def slug(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9_=+-]+", "-", name)[:60] or "-"
 
 
-def _batches(items: list[Path], size: int) -> Iterator[list[Path]]:
+def _batches(items: list[str], size: int) -> Iterator[list[str]]:
     return (items[start : start + size] for start in range(0, len(items), size))
 
 
@@ -345,10 +392,29 @@ def _dump(data: Any) -> bytes:
     return (json.dumps(data, indent=1, allow_nan=False) + "\n").encode()
 
 
+@lru_cache(maxsize=256)
+def _header(data: bytes) -> tuple[tuple[int, ...], np.dtype]:
+    """The shape and the type that the header of a .npy file declares: numpy runs it through Python's own parser, which
+    takes longer than all else. The files of a study have a few different ones."""
+    import numpy as np
+
+    file = io.BytesIO(data)
+    np.lib.format.read_magic(file)
+    shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+    return shape, dtype
+
+
+def _array(data: bytes) -> np.ndarray:
+    """The array of a .npy file as `_npz` writes it."""
+    import numpy as np
+
+    start = 10 + int.from_bytes(data[8:10], "little")
+    shape, dtype = _header(data[:start])
+    return np.frombuffer(data, dtype, offset=start).reshape(shape).copy()
+
+
 def _npz(arrays: Mapping[str, np.ndarray]) -> bytes:
     """A compressed .npz whose bytes depend on the arrays alone (numpy's own stamps the time)."""
-    import zipfile
-
     import numpy as np
 
     out = io.BytesIO()

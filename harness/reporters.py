@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from harness.errors import FAILURES, told
 from harness.plugins import Plugins
 from harness.progress import Lines, Reporter
 
@@ -25,9 +26,9 @@ class Several(Reporter):
         for other in list(self.others):
             try:
                 getattr(other, event)(*what)
-            except Exception as error:
+            except FAILURES as error:
                 self.others.remove(other)
-                self.first.say(f"reporter {other.name} is left out: {event}() raised {type(error).__name__}: {error}")
+                self.first.say(f"reporter {other.name} is left out: {event}() raised {told(error)}")
 
 
 def _event(name: str) -> Any:

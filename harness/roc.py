@@ -92,6 +92,15 @@ def mean_roc(seeds: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray
     return np.repeat(rates, 2), np.stack([lower, upper], 1).ravel()
 
 
+def histogram_edges(normal: np.ndarray, anomaly: np.ndarray) -> np.ndarray:
+    """Where the bins of a score's histogram begin and end: equal ones over the central 99 % of both classes."""
+    import numpy as np
+
+    ends = [np.quantile(values, q) for values in (normal, anomaly) for q in (0.005, 0.995)]
+    bins = int(np.clip(min(len(normal), len(anomaly)) ** 0.5, 10, 40))
+    return np.linspace(min(ends), max(ends) if max(ends) > min(ends) else min(ends) + 1, bins + 1)
+
+
 def _pair(scores: Mapping[str, np.ndarray], score: str) -> tuple[np.ndarray, np.ndarray]:
     return scores[f"normal.{score}"], scores[f"anomaly.{score}"]
 
@@ -107,9 +116,7 @@ def _draw_histogram(axes: Axes, normal: np.ndarray, anomaly: np.ndarray) -> None
     import numpy as np
     from matplotlib.ticker import MaxNLocator
 
-    ends = [np.quantile(values, q) for values in (normal, anomaly) for q in (0.005, 0.995)]
-    bins = int(np.clip(min(len(normal), len(anomaly)) ** 0.5, 10, 40))
-    edges = np.linspace(min(ends), max(ends) if max(ends) > min(ends) else min(ends) + 1, bins + 1)
+    edges = histogram_edges(normal, anomaly)
     for name, values, look in (
         ("normal", normal, {"histtype": "stepfilled", "facecolor": NORMAL, "alpha": 0.6}),
         ("anomaly", anomaly, {"histtype": "step", "edgecolor": ANOMALY, "linewidth": 1.2}),

@@ -9,17 +9,17 @@ import time
 import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness import kit
 from harness.dataset import Dataset
 from harness.environment import provenance, seeded, threads
-from harness.errors import DataDamaged, DataMissing, Unwritable
+from harness.errors import FAILURES, DataDamaged, DataMissing, Diverged, HarnessError, Unwritable, line_in, told
 from harness.extras import added_metrics, added_scores, names_of
 from harness.method import Images, Method, Run, Task
 from harness.metrics import measure
+from harness.peak import Peak
 from harness.plan import Evaluation, Fit
 from harness.plugins import Plugins
 from harness.progress import Reporter
@@ -45,6 +45,9 @@ class Worker:
     data: Path
     device: str
     reporter: Reporter
+    faster_by: tuple[str, ...] = Run.faster_by
+    jobs: int = 1
+    """How many fits the device carries out at a time."""
 
     def carry_out(self, fit: Fit, evaluations: Sequence[Evaluation]) -> list[Record]:
         """Train a fit, or load it where it is finished, and record its evaluations. What fails is recorded as failed.
@@ -59,7 +62,7 @@ class Worker:
                 records = [job.evaluate(evaluation) for evaluation in evaluations]
             job.forget_checkpoints()
             return records
-        except Exception as error:
+        except FAILURES as error:
             if concerns_every_fit(error):
                 raise
             return [self.fail(evaluation, error) for evaluation in evaluations]
@@ -86,7 +89,7 @@ class Worker:
         record = _record(evaluation, status="skipped", reason=reason, provenance=provenance(self.device))
         return self.store.write(record)
 
-    def fail(self, evaluation: Evaluation, error: Exception) -> Record:
+    def fail(self, evaluation: Evaluation, error: BaseException) -> Record:
         """Record an evaluation as failed, with the error as its reason and its traceback in a file.
 
         Raises:
@@ -95,14 +98,15 @@ class Worker:
         text = "".join(traceback.format_exception(error))
         with contextlib.suppress(Unwritable):
             self.store.keep_failure(evaluation.fit.id, text)
-        said = " ".join(str(error).split())[:500]
-        reason = f"{type(error).__name__}: {said}" if said else type(error).__name__
+        # The errors of our own say all there is to say.
+        files = () if isinstance(error, HarnessError | Diverged) else [one.path for one in self.plugins.sources]
+        reason = told(error) + line_in(error, files)
         record = _record(evaluation, status="failed", reason=reason, provenance=provenance(self.device))
         self.reporter.failed(evaluation, reason)
         return self.store.write(record)
 
 
-def concerns_every_fit(error: Exception) -> bool:
+def concerns_every_fit(error: BaseException) -> bool:
     """Whether the other fits would fare no better, so that there is no use in recording this one as failed."""
     return isinstance(error, DataMissing) and not isinstance(error, DataDamaged)
 
@@ -115,6 +119,8 @@ class _Job:
         self.dataset = worker.dataset(fit)
         self.embedded: tuple[Tensor, Tensor] | None = None
         self.scored: dict[str, tuple[dict[str, np.ndarray], float]] = {}
+        self.epochs = 1
+        """That were reported; a method that reports none has looked at its images once, as far as anyone knows."""
 
     def prepare(self) -> None:
         """Have a fitted method: from the store if its fit is finished there, else by training."""
@@ -125,8 +131,9 @@ class _Job:
         recipe = Recipe(**fit.recipe)
         cls = self.worker.plugins.get("method", fit.method)
         self.method: Method = cls(cls.Params(**fit.params))
-        progress = partial(self.worker.reporter.epoch, fit)
-        self.run = Run(self.worker.device, fit.seed, recipe, self.method.params, progress)
+        self.run = Run(
+            self.worker.device, fit.seed, recipe, self.method.params, self._epoch, faster_by=self.worker.faster_by
+        )
         self.run.fitted = self._fitted
         wanted = self.evaluations[0].fit_digests
         if "network" in wanted:
@@ -139,23 +146,31 @@ class _Job:
             self.method.build(Task(**kept.task), self.run)
             self.method.load({name: tensor.to(self.run.device) for name, tensor in state.items()})
             self.run.notes, self.run.numerics = dict(kept.diagnostics), dict(kept.numerics)
-            self.seconds = kept.seconds
+            self.seconds, self.n_train = kept.seconds, kept.task["n_images"]
+            self.speed, self.peak = kept.images_per_second, kept.peak_memory_mib
         else:
             self.worker.reporter.fit_started(fit)
             images, classes = self.dataset.load("train", fit.normal)
             labels = cluster_index(fit.clusters, fit.normal)[classes] if fit.labels else None
             task = describe(images, len(fit.clusters) if fit.labels else None)
             self.run.checkpoints = self.checkpoints
-            started = time.perf_counter()
-            self.method.build(task, self.run)
-            self.method.fit(Images(images, labels), self.run)
+            peak, started = Peak(self.run.device), time.perf_counter()
+            with contextlib.chdir("."):  # where a method that goes elsewhere comes back to
+                self.method.build(task, self.run)
+                self.method.fit(Images(images, labels), self.run)
             self.seconds = time.perf_counter() - started + self.run.seconds_before
+            self.n_train, self.peak = len(images), peak.mib
+            self.speed = per_second(len(images) * self.epochs, self.seconds)
             self.run.numerics = {"threads": threads(), **self.run.numerics, "device": self.run.device}
+            if self.worker.jobs > 1:
+                self.run.numerics["jobs"] = self.worker.jobs
             file = FitFile(
                 fit=fit.model_dump(mode="json"),
                 task=asdict(task),
                 digests=wanted,
                 seconds=self.seconds,
+                images_per_second=self.speed,
+                peak_memory_mib=self.peak,
                 diagnostics=self.run.notes,
                 numerics=self.run.numerics,
             )
@@ -165,6 +180,10 @@ class _Job:
         if found or state is not None:  # else they are needed until all is scored
             self.forget_checkpoints()
         switch_to_scoring(self.method)
+
+    def _epoch(self, epoch: int, epochs: int, loss: float) -> None:
+        self.epochs = max(self.epochs, epoch)
+        self.worker.reporter.epoch(self.fit, epoch, epochs, loss)
 
     def forget_checkpoints(self) -> None:
         shutil.rmtree(self.checkpoints, ignore_errors=True)
@@ -194,6 +213,10 @@ class _Job:
                 n_anomaly=len(anomaly),
                 fit_seconds=round(self.seconds, 3),
                 score_seconds=round(seconds, 3),
+                n_train=self.n_train,
+                train_images_per_second=self.speed,
+                score_images_per_second=per_second(len(self.test.images), seconds),
+                peak_memory_mib=self.peak,
                 diagnostics=self.run.notes,
                 numerics=self.run.numerics,
                 provenance=provenance(self.worker.device),
@@ -203,7 +226,7 @@ class _Job:
             record = self.worker.store.write(record, arrays)
             self.worker.reporter.evaluated(evaluation, record)
             return record
-        except Exception as error:
+        except FAILURES as error:
             if concerns_every_fit(error):
                 raise
             return self.worker.fail(evaluation, error)
@@ -216,7 +239,7 @@ class _Job:
             self.worker.reporter.scoring(self.fit)
             self.method.params = self.run.params = type(self.method.params)(**evaluation.params)
             started = time.perf_counter()
-            with seeded(self.fit.seed):
+            with seeded(self.fit.seed), contextlib.chdir("."):
                 scores = checked_scores(self.method, self.test.images)
                 scores |= added_scores(added, self.method, self.test.images, self.run, self.worker.plugins)
             self.scored[key] = scores, time.perf_counter() - started
@@ -266,6 +289,11 @@ class TestImages:
 
         labels = self.labels.numpy()
         return np.concatenate([np.flatnonzero(labels == self.classes.index(name)) for name in classes])
+
+
+def per_second(images: int, seconds: float) -> float:
+    """To four digits."""
+    return float(f"{images / max(seconds, 1e-9):.4g}")
 
 
 def switch_to_scoring(method: Method) -> None:

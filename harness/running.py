@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from harness import kit
 from harness.errors import HarnessError, Interrupted
 from harness.options import Comma, device_option, request_options
 
@@ -28,6 +29,14 @@ if TYPE_CHECKING:
     show_default=True,
     help="Where fits run: in this process, or on Ray.",
 )
+@click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Fits at once on this machine.")
+@click.option(
+    "--faster-by",
+    type=Comma(),
+    default=",".join(kit.FASTER_BY_DEFAULT),
+    show_default=True,
+    help=f"What training may use that changes nothing but rounding, of {', '.join(kit.FASTER_BY)}.",
+)
 @click.option("--reporter", type=Comma(), default=(), help="Who is told of each step, as in tensorboard.")
 @click.option("--ray-address", help="A running cluster, as in host:6379; by default this machine's own, or a new one.")
 @click.option("--ray-gpus", type=click.FloatRange(0), help="GPUs for each fit, as in 0.25; by default 1, if any.")
@@ -35,6 +44,8 @@ if TYPE_CHECKING:
 def run(
     device: str,
     executor: str,
+    jobs: int,
+    faster_by: tuple[str, ...],
     reporter: tuple[str, ...],
     ray_address: str | None,
     ray_gpus: float | None,
@@ -54,10 +65,19 @@ def run(
     from harness.records import Store
 
     check_device(device)
+    for name in faster_by:
+        if name not in kit.FASTER_BY:
+            from harness.spec import suggest
+
+            raise HarnessError(f"--faster-by {name!r}: {suggest(name, kit.FASTER_BY)}")
+    if jobs > 1 and executor == "ray":
+        raise HarnessError("--jobs: only with --executor local; Ray goes by --ray-cpus and --ray-gpus")
     cluster = _cluster(executor, device, address=ray_address, gpus=ray_gpus, cpus=ray_cpus)
     plugins, store, request = Plugins(plugin_paths), Store(results), _request(wanted)
     plan, reporters = make_plan(request, plugins, store), plugins.chosen("reporter", reporter)
-    _carry_out(plan, plugins, store, request, device, cluster, reporters)
+    _carry_out(
+        plan, plugins, store, request, device, cluster=cluster, jobs=jobs, faster_by=faster_by, reporters=reporters
+    )
 
 
 @click.command()
@@ -93,9 +113,12 @@ def _carry_out(
     request: Request,
     device: str,
     cluster: Cluster | None = None,
+    jobs: int = 1,
+    faster_by: tuple[str, ...] = kit.FASTER_BY_DEFAULT,
     reporters: Sequence[str] = (),
 ) -> None:
     """What there is to do, and then the tables; the exit code is 1 if something failed."""
+    from harness.hints import below_chance
     from harness.leaderboard import leaderboards
     from harness.table import render_all
 
@@ -103,8 +126,8 @@ def _carry_out(
     if plan.jobs() or plan.skips():
         from rich.console import Console
 
-        from harness.environment import choose_device
-        from harness.executors import local, ray
+        from harness.environment import choose_device, every_device
+        from harness.executors import local, processes, ray
         from harness.plan import outstanding
         from harness.progress import reporter
         from harness.reporters import with_plugins
@@ -112,9 +135,14 @@ def _carry_out(
 
         chosen = "cpu" if cluster else choose_device(device)
         told = with_plugins(reporter(Console(stderr=True)), reporters, plugins, store.root)
-        worker = Worker(plugins, store, request.data, chosen, told)
+        worker = Worker(plugins, store, request.data, chosen, told, faster_by)
         try:
-            ray.execute(plan, worker, cluster) if cluster else local.execute(plan, worker)
+            if cluster:
+                ray.execute(plan, worker, cluster)
+            elif jobs > 1:
+                processes.execute(plan, worker, jobs, every_device(device))
+            else:
+                local.execute(plan, worker)
         except KeyboardInterrupt:
             wanted = [evaluation for _, each in plan.jobs() for evaluation in each]
             done = len(wanted) - len(outstanding(wanted, store))
@@ -123,13 +151,17 @@ def _carry_out(
             ) from None
     else:
         click.echo(plan.summary(), err=True)
-    cells = {one.evaluation.cell for one in plan.planned}
+    cells = dict.fromkeys(one.evaluation.cell for one in plan.planned)
     records = [record for cell in cells if (record := store.find(cell))]
     boards = leaderboards(records, request.protocols, store.scores)
     click.echo(render_all([board.table for board in boards], "md"), nl=False)
     failed = [record for record in records if record.status == "failed"]
+    for line in below_chance(records, plugins):
+        click.echo(line, err=True)
     if failed:
-        click.echo(f"{len(failed)} evaluation(s) failed; the tracebacks are in {store.root / 'failures'}", err=True)
+        traces = dict.fromkeys(store.failure(record.fit) for record in failed)
+        first, more = next(iter(traces)), f" and {len(traces) - 1} more there" if len(traces) > 1 else ""
+        click.echo(f"{len(failed)} evaluation(s) failed; the traceback is in {first}{more}", err=True)
         raise SystemExit(1)
 
 
@@ -141,12 +173,13 @@ def plan(plugin_paths: tuple[Path, ...], results: Path, **wanted: Any) -> None:
     \b
     harness plan --protocol test2 --method subcluster,rotnet,ssl --seed 0,1,2
     """
+    from harness.estimate import estimate
     from harness.plan import make_plan
     from harness.plugins import Plugins
     from harness.records import Store
-    from harness.table import Table
 
-    made = make_plan(_request(wanted), Plugins(plugin_paths), Store(results))
+    store = Store(results)
+    made = make_plan(_request(wanted), Plugins(plugin_paths), store)
     rows = []
     for one in made.planned:
         e = one.evaluation
@@ -154,22 +187,29 @@ def plan(plugin_paths: tuple[Path, ...], results: Path, **wanted: Any) -> None:
         rows.append(
             [e.protocol, e.fit.dataset, e.case, e.anomaly_set, e.fit.method, str(e.fit.seed), e.fit.id[:8], status]
         )
-    head = ["protocol", "dataset", "case", "anomalies", "method", "seed", "fit", "status"]
-    _show(Table("plan", [head], rows))
-    click.echo(made.summary())
+    head = ["protocol", "dataset", "case", "anomaly_set", "method", "seed", "fit", "status"]
+    click.echo(_aligned(head, rows))
+    click.echo(made.summary(store))
+    methods = dict.fromkeys(one.evaluation.fit.method for one in made.planned)
+    for name in methods if len(methods) > 1 else ():
+        click.echo(f"    {name}: {made.of(name).summary(store)}")
+    if expected := estimate(made, store):
+        click.echo(expected)
 
 
-def _show(table: Any) -> None:
-    """A table for reading in a terminal: aligned, without markup."""
-    from tabulate import tabulate
-
-    rows = [[cell.text for cell in row] for row in table.cells]
-    click.echo(tabulate(rows, headers=list(table.head[-1]), tablefmt="simple", disable_numparse=True))
+def _aligned(head: list[str], rows: list[list[str]]) -> str:
+    """Columns for reading in a terminal. With tabulate, ten thousand rows took as long to lay out as to plan."""
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    lines = [head, ["-" * width for width in widths], *rows]
+    return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
 
 
 def _request(wanted: dict[str, Any]) -> Request:
+    from harness.hints import namesakes
     from harness.plan import Request
 
+    for line in namesakes(wanted["protocol"]):
+        click.echo(line, err=True)
     plural = {name: f"{name}s" for name in ("protocol", "method", "case", "seed", "score", "metric")}
     for name in ("protocol", "method", "seed"):
         if not wanted[name]:

@@ -7,11 +7,11 @@ from collections.abc import Iterable
 from typing import Any
 
 from harness.errors import HarnessError
-from harness.spec import suggest
+from harness.spec import plain, suggest
 
 
 def parse_settings(texts: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """`["rotnet.epochs=20"]` -> `{"rotnet": {"epochs": 20}}`; what is not a TOML value is taken as a string."""
+    """`["rotnet.epochs=20"]` -> `{"rotnet": {"epochs": 20}}`; what is not plain data as TOML is a string."""
     settings: dict[str, dict[str, Any]] = {}
     for text in texts:
         target, equals, value = text.partition("=")
@@ -26,7 +26,7 @@ def parse_settings(texts: Iterable[str]) -> dict[str, dict[str, Any]]:
 
 def _value(text: str) -> Any:
     try:
-        value = tomllib.loads(f"value = {text}")["value"]
+        value = plain(tomllib.loads(f"value = {text}")["value"])
     except (ValueError, RecursionError):
         return text
     # The parameter knows whether "true" is a word or a truth value; both can be made of the word.

@@ -70,18 +70,23 @@ def _is_model(kind: Any) -> bool:
     return isinstance(kind, type) and issubclass(kind, BaseModel)
 
 
+def guess(name: str, known: Iterable[str]) -> str:
+    """The likely meaning of a misspelt name, in whatever case, as a question; nothing if there is none."""
+    lower = {one.lower(): one for one in known}
+    close = difflib.get_close_matches(name.lower(), lower, n=1)
+    return f"did you mean {lower[close[0]]!r}? " if close else ""
+
+
 def suggest(name: str, known: Iterable[str]) -> str:
     """The end of an error line: the likely meaning of a misspelt name, and what there is."""
     known = sorted(known)
-    close = difflib.get_close_matches(name, known, n=1)
-    guess = f"did you mean {close[0]!r}? " if close else ""
-    return f"{guess}known: {', '.join(known)}" if known else "none is known here"
+    return f"{guess(name, known)}known: {', '.join(known)}" if known else "none is known here"
 
 
 def read_toml(path: Path) -> dict[str, Any]:
     """A TOML file as a dict, or one line that says what is wrong with it."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return plain(tomllib.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
         raise HarnessError(f"{path}: no such file") from None
     except (OSError, ValueError) as error:
@@ -92,6 +97,19 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
 """Made once: to plan and to read many records takes many digests."""
+
+
+def plain(data: Any) -> Any:
+    """The data themselves, if there is a digest of them.
+
+    Raises:
+        ValueError: a date, an infinity, a NaN, or a number of thousands of digits is among them.
+    """
+    try:
+        CANONICAL.encode(data)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"no plain data: {error}") from None
+    return data
 
 
 def digest(data: Any) -> str:

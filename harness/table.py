@@ -15,7 +15,7 @@ from html import escape
 from itertools import groupby
 from urllib.parse import quote, urlsplit
 
-from harness.errors import HarnessError
+from harness.errors import HarnessError, one_line
 from harness.spec import suggest
 
 
@@ -96,11 +96,6 @@ def render_all(tables: Iterable[Table], format: str) -> str:
     return "\n".join(render(table, format) for table in tables)
 
 
-def _line(text: str) -> str:
-    """The text on one line, without characters that do not show (controls, writing directions, half surrogates)."""
-    return " ".join("".join(char if char.isprintable() else " " for char in text).split())
-
-
 def _address(href: str | None) -> str | None:
     """The address with every character quoted that could end it, or None if it is none to be followed."""
     try:
@@ -130,7 +125,7 @@ def markdown(table: Table) -> str:
 
 def _md(text: str) -> str:
     # "<" and "&" as entities: not every reader of Markdown knows that a backslash takes their meaning away.
-    return re.sub(r"([\\`*_\[\]|~#$])", r"\\\1", escape(_line(text), quote=False))
+    return re.sub(r"([\\`*_\[\]|~#$])", r"\\\1", escape(one_line(text), quote=False))
 
 
 def _md_cell(cell: Cell) -> str:
@@ -157,7 +152,7 @@ def html(table: Table) -> str:
 
 
 def _html(text: str) -> str:
-    return escape(_line(text))
+    return escape(one_line(text))
 
 
 def _html_head(table: Table) -> list[str]:
@@ -221,7 +216,7 @@ def latex(table: Table) -> str:
 
 
 def _tex(text: str) -> str:
-    return _line(text).translate(_TEX)
+    return one_line(text).translate(_TEX)
 
 
 def _tex_head(table: Table) -> list[str]:
@@ -256,7 +251,7 @@ def comma_separated(table: Table) -> str:
 
 def _csv(text: str) -> str:
     # A spreadsheet would take such a text for a formula, and run it.
-    text = _line(text)
+    text = one_line(text)
     return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
 
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import math
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from numpy.typing import NDArray
 
-from harness.metrics import compare, pooled_interval, student
+from harness.metrics import Placements, compare_placements, placements, pooled_interval, reach
 from harness.records import Record
 
 Scores = Callable[[Record], Mapping[str, NDArray]]
 """The per-image scores of a record, as `Store.scores` gives them."""
+Key = tuple[str, tuple[int, ...]]
+"""A score, and the id() in memory of the records of one case, one per seed."""
 
 
 @dataclass(frozen=True)
@@ -24,58 +26,113 @@ class Entry:
     cases: tuple[tuple[Record, ...], ...]
     """For each case that it is the mean of, the records that have the score: one per seed."""
 
-    @property
+    @cached_property
     def mean(self) -> float:
-        return statistics.fmean(statistics.fmean(one.scores[self.score].auroc for one in case) for case in self.cases)
+        return statistics.fmean(
+            [statistics.fmean([record.scores[self.score].auroc for record in case]) for case in self.cases]
+        )
+
+    @cached_property
+    def by_seed(self) -> dict[int, float]:
+        """The mean over the cases, for each seed that all of them have: fits of one seed begin alike, and so may err
+        together."""
+        common = set.intersection(*({record.seed for record in case} for case in self.cases))
+        found: dict[int, list[float]] = {seed: [] for seed in sorted(common)}
+        for record in (record for case in self.cases for record in case if record.seed in common):
+            found[record.seed].append(record.scores[self.score].auroc)
+        return {seed: statistics.fmean(values) for seed, values in found.items()}
+
+    @cached_property
+    def fits(self) -> set[tuple[str, int]]:
+        """The trainings that it is made from."""
+        return {(record.fit, record.seed) for case in self.cases for record in case}
+
+    @cached_property
+    def intervals(self) -> list[tuple[float, float]]:
+        """Of each case, the 95 % interval."""
+        return [pooled_interval([record.scores[self.score] for record in case]) for case in self.cases]
+
+    @property
+    def keys(self) -> list[Key]:
+        return [(self.score, tuple(map(id, case))) for case in self.cases]
 
 
 def best_or_tied(entries: Sequence[Entry], scores: Scores) -> list[bool]:
     """For each of several numbers of the same cases, whether it is the highest or statistically tied with that one.
 
-    Two numbers are tied if 0 lies in the 95 % interval of their difference, which is paired: by image (`compare`)
-    within each seed that both have, and by seed across seeds, as in `pooled_interval`. Over several cases the
-    differences are averaged, and so are the half-widths, since cases may share images and err together.
+    A number is tied if it, and every number between it and the highest, differs from the highest by no more than the
+    95 % interval of that difference reaches below it: so none is tied that is lower than one that is not. What the
+    images do is compared image by image (`compare`, by the mean over seeds of each image's placement); over several
+    cases these half-widths are averaged, since cases may share images and err together. What the seeds do is added by
+    `reach`: seed by seed where both numbers come from the same fits, else apart.
     """
-    best = max(entries, key=lambda entry: entry.mean)
-    loaded: dict[int, Mapping[str, NDArray]] = {}
-
-    def remembered(record: Record) -> Mapping[str, NDArray]:
-        if id(record) not in loaded:
-            loaded[id(record)] = scores(record)
-        return loaded[id(record)]
-
-    return [entry is best or not _clearly_below(entry, best, remembered) for entry in entries]
+    return best_of_each([entries], scores)[0]
 
 
-def _clearly_below(entry: Entry, best: Entry, scores: Scores) -> bool:
-    pairs = list(zip(best.cases, entry.cases, strict=True))
-    # However the errors of the two are correlated, intervals that lie apart decide it, without a look at the scores.
-    if all(_interval(best.score, a)[0] > _interval(entry.score, b)[1] for a, b in pairs):
-        return True
-    found = [_difference(best.score, a, entry.score, b, scores) for a, b in pairs]
-    return statistics.fmean(d for d, _ in found) > statistics.fmean(reach for _, reach in found)
-
-
-def _interval(score: str, records: Sequence[Record]) -> tuple[float, float]:
-    return pooled_interval([record.scores[score] for record in records])
-
-
-def _difference(
-    score_a: str, a: Sequence[Record], score_b: str, b: Sequence[Record], scores: Scores
-) -> tuple[float, float]:
-    """The mean AUROC of a less that of b in one case, and how far its 95 % interval reaches below."""
-    other = {record.seed: record for record in b}
-    pairs = [(record, other[record.seed]) for record in a if record.seed in other]
-    if not pairs:  # no seed in common: nothing cancels out
-        means = [statistics.fmean(one.scores[s].auroc for one in rs) for s, rs in ((score_a, a), (score_b, b))]
-        below, above = means[0] - _interval(score_a, a)[0], _interval(score_b, b)[1] - means[1]
-        return means[0] - means[1], math.hypot(below, above)
+def best_of_each(rows: Sequence[Sequence[Entry]], scores: Scores) -> list[list[bool]]:
+    """The same for several rows, such as those of a table and their average: all scores are read at most once."""
+    bests = [max(row, key=lambda entry: entry.mean) for row in rows]
+    ceilings = [_ceiling(best, row) for best, row in zip(bests, rows, strict=True)]
+    duels = [
+        [entry for entry in row if ceiling < entry.mean < best.mean]
+        for best, row, ceiling in zip(bests, rows, ceilings, strict=True)
+    ]
+    by_images = _by_images([(best, entry) for best, row in zip(bests, duels, strict=True) for entry in row], scores)
     found = []
-    for one, two in pairs:
-        x, y = scores(one), scores(two)
-        found.append(
-            compare(x[f"normal.{score_a}"], x[f"anomaly.{score_a}"], y[f"normal.{score_b}"], y[f"anomaly.{score_b}"])
-        )
-    differences = [one.difference for one in found]
-    images = statistics.fmean(one.difference - one.low for one in found)
-    return statistics.fmean(differences), math.hypot(images, student(differences))
+    for best, row, ceiling, doubtful in zip(bests, rows, ceilings, duels, strict=True):
+        below = [entry.mean for entry in doubtful if _exceeds(best, entry, by_images)]
+        found.append([entry.mean > max([ceiling, *below]) for entry in row])
+    return found
+
+
+def _ceiling(best: Entry, row: Sequence[Entry]) -> float:
+    """The highest number that is told from the best without a look at the scores: however the errors of two numbers are
+    correlated, intervals that lie apart decide it."""
+    lower = (
+        entry.mean for entry in row if all(a[0] > b[1] for a, b in zip(best.intervals, entry.intervals, strict=True))
+    )
+    return max(lower, default=float("-inf"))
+
+
+def _exceeds(best: Entry, entry: Entry, by_images: Mapping[tuple[Key, Key], float]) -> bool:
+    """Whether two numbers differ by more than the interval of their difference reaches below it."""
+    images = statistics.fmean([by_images[pair] for pair in zip(best.keys, entry.keys, strict=True)])
+    a, b = best.by_seed, entry.by_seed
+    paired = best.fits == entry.fits
+    seeds = [[a[seed] - b[seed] for seed in a]] if paired else [list(a.values()), list(b.values())]
+    return best.mean - entry.mean > reach(images, *(values for values in seeds if values))
+
+
+def _by_images(duels: Iterable[tuple[Entry, Entry]], scores: Scores) -> dict[tuple[Key, Key], float]:
+    """For each pair of numbers of one case, how far the interval of their difference reaches below it, compared image
+    by image."""
+    together: dict[tuple, dict[tuple[Key, Key], tuple]] = {}
+    for best, entry in duels:
+        for a, b, *pair in zip(best.cases, entry.cases, best.keys, entry.keys, strict=True):
+            together.setdefault((a[0].case, a[0].anomaly_set), {})[tuple(pair)] = (a, b)
+    found: dict[tuple[Key, Key], float] = {}
+    for pairs in together.values():  # no more than the placements of one case are held at a time
+        cases = {key: case for pair, both in pairs.items() for key, case in zip(pair, both, strict=True)}
+        placed = _placed(cases, scores)
+        for a, b in pairs:
+            compared = compare_placements(placed[a], placed[b])
+            found[a, b] = compared.difference - compared.low
+    return found
+
+
+def _placed(cases: Mapping[Key, Sequence[Record]], scores: Scores) -> dict[Key, Placements]:
+    """The placements by each score, as means over seeds; each record's scores are read once."""
+    wanted: dict[int, tuple[Record, dict[str, list[Key]]]] = {}
+    for key, case in cases.items():
+        for record in case:
+            wanted.setdefault(id(record), (record, {}))[1].setdefault(key[0], []).append(key)
+    found: dict[Key, Placements] = {}
+    for record, keys_of in wanted.values():
+        read = scores(record)
+        for score, keys in keys_of.items():
+            placed = placements(read[f"normal.{score}"], read[f"anomaly.{score}"])
+            for key in keys:
+                of_anomalies, of_normals = (part / len(key[1]) for part in placed)
+                before = found.get(key, (0, 0))
+                found[key] = before[0] + of_anomalies, before[1] + of_normals
+    return found

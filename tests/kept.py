@@ -1,4 +1,4 @@
-"""What a results folder keeps, apart from when and where it was made."""
+"""What a results folder keeps, apart from when and where it was made, and how fast."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-TIMES = ("fit_seconds", "score_seconds", "seconds", "provenance")
+MEASURED = ("fit_seconds", "score_seconds", "seconds", "peak_memory_mib", "provenance")
+MEASURED += ("train_images_per_second", "score_images_per_second", "images_per_second")
 
 
 def kept(folder: str | Path) -> dict[str, bytes]:
-    """Every file of a results folder, by its path, as bytes; of JSON files, without times and provenance."""
+    """Every file of a results folder, by its path, as bytes; of JSON files, without what differs from run to run."""
     root = Path(folder)
     files = sorted(path for path in root.rglob("*") if path.is_file() and path.parent != root / "claims")
     return {str(path.relative_to(root)): _content(path) for path in files}
@@ -25,4 +26,4 @@ def _content(path: Path) -> bytes:
     if path.suffix != ".json":
         return path.read_bytes()
     values: dict[str, Any] = json.loads(path.read_bytes())
-    return json.dumps({name: value for name, value in values.items() if name not in TIMES}, indent=1).encode()
+    return json.dumps({name: value for name, value in values.items() if name not in MEASURED}, indent=1).encode()

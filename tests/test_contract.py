@@ -166,7 +166,20 @@ def test_the_command_says_what_is_promised_and_what_to_mend(here):
 def test_the_command_tells_one_reason_once(here):
     out = harness("check", plugin(**BROKEN_METHODS["scores"]), code=1).out
     assert out.count("score() returns L1, but `scores` declares L2") == 1
-    assert "FAILED  sign: the same" in out
+    assert "  unseen  for the same reason as scores: finite, sign, seed, " in out
+
+
+def test_one_bug_is_one_failure_whatever_it_says_of_the_images(here):
+    method = plugin(score="images.reshape(7, 7, 7)")
+    found = harness("check", method, code=1)
+    assert found.out.count("FAILED") == 1
+    assert "FAILED  scores: score() on " in found.out
+    assert "(mean-image.py, line 17)" in found.out
+    assert "Traceback" not in found.out
+    assert found.err == "1 check(s) failed, 12 could not be seen\n"
+    out = harness("check", method, "--traceback", code=1).out
+    assert out.count("Traceback") == 1
+    assert f'File "{method}", line 17, in score' in out
 
 
 @pytest.mark.parametrize(

@@ -100,7 +100,7 @@ def test_a_method_without_logits_is_left_as_it_is_but_not_all_methods_may_be(her
     assert list(records("mean-image")[0].scores) == ["L2"]
     assert harness(*PLAN, "--method", f"{classes},{plain}", "--score", "Energy").statuses == ["done", "done"]
     line = harness(*RUN, "--method", plain, "--score", "Energy", code=2).line
-    assert "mean-image have no logits" in line
+    assert "made of logits, and there are none in mean-image" in line
 
 
 def test_a_score_of_one_s_own_is_stale_once_its_file_has_changed(here):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from sklearn.metrics import roc_auc_score, roc_curve
 
-from harness.metrics import Metrics, compare, delong_variance, measure, over_seeds, pooled_interval
+from harness.metrics import Metrics, compare, delong_variance, measure, over_seeds, pooled_interval, reach
 
 # Few distinct values, so that most examples hold ties within and between the classes.
 tied = st.lists(st.integers(-4, 4).map(float), min_size=1, max_size=30)
@@ -242,16 +242,33 @@ def test_pooled_interval_stays_within_bounds():
         pooled_interval([])
 
 
-@pytest.mark.parametrize(
-    "seed_spread",
-    [0.05, 0.5],
-)
-def test_pooled_interval_covers_the_mean_over_all_seeds_and_images(seed_spread):
+@pytest.mark.parametrize("seeds", [2, 3])
+@pytest.mark.parametrize("seed_spread", [0.05, 0.5])
+def test_pooled_interval_covers_the_mean_over_all_seeds_and_images(seed_spread, seeds):
     rng = np.random.default_rng(5)
     true = stats.norm.cdf(1.2 / math.sqrt(2 + seed_spread**2))  # the mean of the binormal AUROC over shifts
-    covered, repetitions = 0, 100
+    covered, repetitions = 0, 200
     for _ in range(repetitions):
         normal, anomaly = rng.normal(size=80), rng.normal(size=80)  # every seed is tested on these
-        low, high = pooled_interval([measure(normal, anomaly + 1.2 + seed_spread * rng.normal()) for _ in range(3)])
+        low, high = pooled_interval([measure(normal, anomaly + 1.2 + seed_spread * rng.normal()) for _ in range(seeds)])
         covered += low <= true <= high
-    assert covered / repetitions >= 0.92
+    assert covered / repetitions >= {2: 0.87, 3: 0.92}[seeds]
+
+
+def test_reach_of_seeds_alone_is_welchs():
+    a, b = [0.81, 0.84, 0.83, 0.80], [0.7, 0.75]
+    ends = stats.ttest_ind(a, b, equal_var=False).confidence_interval(0.95)
+    assert reach(0, a, b) == pytest.approx((ends.high - ends.low) / 2)
+
+
+@given(st.floats(0, 0.5), st.lists(st.floats(0, 1), min_size=1, max_size=6))
+def test_reach_lies_between_what_either_says_alone(images, aurocs):
+    student = float(stats.t.ppf(0.975, len(aurocs) - 1) * stats.sem(aurocs)) if len(aurocs) > 1 else 0.0
+    assert images <= reach(images, aurocs) <= math.hypot(images, student) * (1 + 1e-9)
+
+
+def test_two_seeds_say_something_beside_the_images():
+    """Student's t has 12.7 standard errors with two seeds, so that 0.25 and 0.37 were anything from 0 to 1."""
+    low, high = pooled_interval([interval(0.25, 0.20, 0.30), interval(0.37, 0.31, 0.43)])
+    assert 0 <= low < 0.2
+    assert 0.43 < high < 0.8

@@ -153,7 +153,7 @@ def test_what_is_done_skipped_to_run_failed(here):
     skipped = "skipped: needs at least two sub-clusters"
     assert plan() == ["to run", "to run", skipped]
     harness("run", *TEST2, "--method", f"{good},{bad},subcluster", "--case", "1", code=1)
-    assert plan() == ["done", "failed: failed before: RuntimeError: no luck today", skipped]
+    assert plan() == ["done", "failed: RuntimeError: no luck today (bad.py, line 14)", skipped]
     assert plan("--seed", "1") == ["to run", "to run", skipped]
     out = harness("plan", *TEST2, "--method", "subcluster").out
     assert "5 evaluations (4 to run, 1 skipped); 4 fit(s)" in out

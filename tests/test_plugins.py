@@ -28,10 +28,10 @@ def listed(*words) -> dict[str, dict[str, str]]:
 def test_a_method_s_file_can_be_named_in_its_place(here):
     path = plugin("folder/mine", file="folder/mine.py")
     path.write_text(path.read_text().replace("folder/mine", "mine"))
-    for words in (["--method", path], ["--method", "mine", "--plugins", path], ["--method", "mine", "--plugins", here]):
-        assert "mine L2" in harness(*RUN, *words).out
+    for more in (path, path.parent):
+        assert "mine L2" in harness(*RUN, "--method", "mine", "--plugins", more).out
     # The same file, found twice, is one plugin.
-    harness(*RUN, "--method", path, "--plugins", here, "--plugins", path.parent)
+    harness(*RUN, "--method", path, "--plugins", path, "--plugins", path.parent)
 
 
 @pytest.mark.parametrize("words", [["--method"], ["--method", "subcluster", "--plugins"]])
@@ -40,9 +40,10 @@ def test_a_bundled_file_can_be_named_too(here, words):
     assert harness("plan", "--protocol", "test2", *words, path).statuses[1] == "to run"
 
 
-def test_a_folder_is_searched_but_not_its_hidden_or_private_files(here):
-    plugin("a", file="plugins/deep/er/a.py")
-    for name in ("_private.py", ".hidden.py", "test_it.py", "notes.txt"):
+def test_a_folder_is_searched_but_not_its_hidden_or_private_files_nor_its_folders(here):
+    plugin("a", file="plugins/a.py")
+    for name in ("_private.py", ".hidden.py", "test_it.py", "notes.txt", ".venv/lib/b.py", "folder/c.py"):
+        Path("plugins", name).parent.mkdir(parents=True, exist_ok=True)
         Path("plugins", name).write_text("this is no Python")
     found = {name for name, row in listed("--plugins", "plugins").items() if row["origin"] == "--plugins"}
     assert found == {"a.py"}
@@ -155,6 +156,11 @@ BROKEN = {
         "    for one in []: register(one)\n",
         ["SystemExit"],
     ),
+    "a test that leaves itself out, which is no Exception": (
+        "import pytest\npytest.skip('not here', allow_module_level=True)\nimport harness\n@harness.hookimpl\n"
+        "def register_methods(register):\n    for one in []: register(one)\n",
+        ["Skipped", "not here"],
+    ),
 }
 
 
@@ -174,6 +180,12 @@ def test_a_broken_plugin_is_listed_with_its_reason_and_others_work(here, text, p
     assert "did you mean 'mean-image'?" in line
     assert "broken.py" in line
     assert parts[0] in harness(*RUN, "--method", "plugins/broken.py", code=2).line
+
+
+def test_a_file_that_is_no_plugin_yet_is_named_with_how_to_give_it(here):
+    plugin()
+    assert "; or give --plugins ./mean-image.py" in harness(*RUN, "--method", "mean-image", code=2).line
+    assert "--plugins" not in harness(*RUN, "--method", "mean-imago", code=2).line
 
 
 def test_a_module_that_is_not_there_is_named_when_the_plugin_is_used(here):

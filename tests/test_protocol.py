@@ -8,6 +8,7 @@ import json
 import tomllib
 from pathlib import Path
 
+import hostile
 import pytest
 from fake_data import make
 from hypothesis import given, settings
@@ -266,45 +267,10 @@ def test_unknown_names_are_answered_with_the_known_ones(here):
 
 # --- anything at all -------------------------------------------------------------------------------------------------
 
-SCALARS = st.one_of(
-    st.integers(-3, 40),
-    st.floats(allow_nan=False, allow_infinity=False, width=16),
-    st.booleans(),
-    st.text(st.characters(min_codepoint=32, max_codepoint=1000), max_size=4),
-)
-VALUES = st.recursive(
-    SCALARS,
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text("abz. ", max_size=3), inner, max_size=2),
-    max_leaves=4,
-)
-
-
-def places(value, path=()):
-    """The path of every value within."""
-    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for key, one in inner:
-        yield (*path, key)
-        yield from places(one, (*path, key))
-
 
 @settings(max_examples=300, deadline=None)
-@given(st.sampled_from([SOUND, GROWING, ONE, MERGING]), st.data())
-def test_a_spec_with_anything_changed_loads_or_is_refused_in_one_line(tmp_path_factory, sound, data):
-    spec = copy.deepcopy(sound)
-    for _ in range(data.draw(st.integers(1, 3))):
-        *path, last = data.draw(st.sampled_from(list(places(spec))))
-        inner = spec
-        for key in path:
-            inner = inner[key]
-        match data.draw(st.sampled_from(["delete", "rename", "retype"])):
-            case "delete":
-                del inner[last]
-            case "rename" if isinstance(inner, dict):
-                inner[data.draw(st.text("abco", max_size=3))] = inner.pop(last)
-            case _:
-                inner[last] = data.draw(VALUES)
-        if not list(places(spec)):
-            break
+@given(st.sampled_from([SOUND, GROWING, ONE, MERGING]).flatmap(hostile.changed))
+def test_a_spec_with_anything_changed_loads_or_is_refused_in_one_line(tmp_path_factory, spec):
     path = write_toml(tmp_path_factory.getbasetemp() / "mutated.toml", spec)
     assert_loads_or_is_refused(path)
 

@@ -136,7 +136,7 @@ def test_what_a_cluster_can_not_do_is_said_in_one_line(here, cluster):
 
 def setup(**values) -> Setup:
     given = {"results": Path("results"), "token": "t", "data": Path("data"), "device": "cpu", "plugins": ()}
-    return Setup(**given | {"version": remote.harness.__version__} | values)
+    return Setup(**given | {"version": remote.harness.__version__, "faster_by": ()} | values)
 
 
 def test_a_plugin_file_travels_where_its_path_leads_nowhere(here):

@@ -75,7 +75,7 @@ def test_the_columns_of_the_results_are_fixed(here):
     assert (ok["protocol"], ok["dataset"], ok["anomaly_set"]) == ("test2", "digits", "anomaly")
     assert int(ok["n_normal"]) + int(ok["n_anomaly"]) > 300
     assert 0 <= float(ok["auroc_low"]) <= float(ok["auroc"]) <= float(ok["auroc_high"]) <= 1
-    assert (failed["status"], failed["reason"]) == ("failed", 'RuntimeError: a, b "c"')
+    assert (failed["status"], failed["reason"]) == ("failed", 'RuntimeError: a, b "c" (bad.py, line 14)')
     assert (skipped["status"], skipped["reason"]) == ("skipped", "needs at least two sub-clusters")
     for row in (failed, skipped):
         assert row["auroc"] == row["auroc_low"] == row["aupr"] == row["fpr95"] == ""
@@ -92,6 +92,8 @@ def test_results_are_filtered(here):
     assert [row["seed"] for row in rows("--case", "2", "--seed", "1")] == ["1"]
     for option in ("--protocol", "--dataset", "--method", "--recipe", "--case"):
         assert rows(option, "something-else") == []
+        assert f"{option} something-else: no record has it" in harness("results", option, "something-else").err
+    assert "did you mean 'test2'?" in harness("leaderboard", "--protocol", "tset2", code=2).line
 
 
 def test_the_metrics_follow_from_the_kept_scores(here):

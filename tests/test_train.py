@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from harness.errors import Diverged
+from harness.kit import numerics
 from harness.kit.train import augment, learning_rate, train_network
 from harness.method import Run
 from harness.recipe import Recipe
@@ -75,13 +76,21 @@ def test_a_killed_training_goes_on_bit_for_bit(tmp_path, values):
     assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), again.parameters(), strict=True))
 
 
-@pytest.mark.parametrize("damage", ["half a file", "of another network"])
+def flipped(content: bytes) -> bytes:
+    """With another bit in the middle, where weights are."""
+    half = len(content) // 2
+    return content[:half] + bytes([content[half] ^ 1]) + content[half + 1 :]
+
+
+@pytest.mark.parametrize("damage", ["half a file", "another bit", "nothing", "of another network"])
 def test_a_damaged_checkpoint_is_not_used(tmp_path, damage):
-    path = tmp_path / "1.safetensors"
+    path = tmp_path / "1.checkpoint"
     other = nn.Sequential(nn.Flatten(), nn.Linear(64, 2))
     train_network(other, IMAGES, loss_of(other), run(checkpoints=tmp_path, checkpoint_seconds=0))
-    if damage == "half a file":
-        path.write_bytes(path.read_bytes()[:-100])
+    content = path.read_bytes()
+    path.write_bytes(
+        {"half a file": content[:-100], "another bit": flipped(content), "nothing": b""}.get(damage, content)
+    )
     module, whole, seen = net(), net(), []
     this = run(checkpoints=tmp_path, checkpoint_seconds=0, progress=lambda epoch, *_: seen.append(epoch))
     with seeded(5):
@@ -134,3 +143,52 @@ def test_augmentation_crops_and_flips_each_image_for_itself():
     assert len({tuple(image.flatten().tolist()) for image in moved}) > 10
     assert torch.equal(augment(same, recipe()), same.float() / 255)
     assert augment(same, recipe(crop=0.75)).shape[-1] == 6
+
+
+@pytest.mark.parametrize("allowed", [(), ("fused",), ("channels_last",)])
+def test_what_makes_training_faster_changes_it_by_rounding_alone(allowed):
+    def trained(**more):
+        module, this = net(), run(**more)
+        with seeded(5):
+            train_network(module, IMAGES, loss_of(module), this)
+        return this, module
+
+    usual, fast = trained()
+    this, plain = trained(faster_by=allowed)
+    assert {name: usual.numerics[name] for name in ("fused", "channels_last")} == {"fused": True, "channels_last": True}
+    assert {name for name in ("fused", "channels_last") if this.numerics[name]} == set(allowed)
+    assert plain[2].weight.is_contiguous() != ("channels_last" in allowed)
+    for one, other in zip(plain.parameters(), fast.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
+
+
+def test_bfloat16_can_be_turned_off_and_is_left_out_where_it_is_emulated(monkeypatch):
+    half = recipe(epochs=1, precision="bfloat16")
+    for has, allowed, precision, said in [
+        (True, ("bfloat16",), "bfloat16", None),
+        (True, (), "float32", None),
+        (False, ("bfloat16",), "float32", "bfloat16, which this device would only emulate: trained in float32"),
+    ]:
+        monkeypatch.setattr(numerics, "has_bfloat16", lambda device, has=has: has)
+        module, this = net(), run(recipe=half, faster_by=allowed)
+        train_network(module, IMAGES, loss_of(module), this)
+        assert (this.numerics["precision"], this.numerics.get("left_out")) == (precision, said)
+
+
+def test_without_a_compiler_training_goes_on_and_says_so(monkeypatch):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    module, this = net(), run(recipe=recipe(epochs=1), faster_by=("compile",))
+    train_network(module, IMAGES, loss_of(module), this)
+    assert this.numerics["compile"] is False
+    assert this.numerics["left_out"] == "compile, for want of a C++ compiler (no-such-compiler)"
+
+
+def test_a_compiled_training_leaves_the_module_as_it_was(monkeypatch):
+    monkeypatch.setenv("CXX", "true")
+    compiled = []
+    monkeypatch.setattr(nn.Module, "compile", lambda module: compiled.append(module))
+    module, this = net(), run(recipe=recipe(epochs=1), faster_by=("compile",))
+    train_network(module, IMAGES, loss_of(module), this)
+    assert compiled == [module]
+    assert this.numerics["compile"] is True
+    assert module._compiled_call_impl is None

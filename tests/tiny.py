@@ -32,8 +32,9 @@ class Outcome:
     @property
     def plan(self) -> list[dict[str, str]]:
         """The rows of `harness plan`."""
-        head, _, *rows = (re.split(r"  +", line.strip()) for line in self.out.splitlines())
-        return [dict(zip(head, row, strict=True)) for row in rows[:-1]]
+        table = re.split(r"^\d+ evaluations ", self.out, flags=re.MULTILINE)[0]
+        head, _, *rows = (re.split(r"  +", line.strip()) for line in table.splitlines())
+        return [dict(zip(head, row, strict=True)) for row in rows]
 
     @property
     def statuses(self) -> list[str]:

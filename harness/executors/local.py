@@ -5,11 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
+from harness.executors.driver import PATIENCE, begun
 from harness.plan import Evaluation, Fit, Plan, outstanding
 from harness.run import Worker
-
-PATIENCE = 1.0
-"""Seconds between looks at fits that other processes are at."""
 
 
 def execute(plan: Plan, worker: Worker) -> None:
@@ -19,19 +17,12 @@ def execute(plan: Plan, worker: Worker) -> None:
         DataMissing: the data set is not there.
         Unwritable: the results folder takes no more.
     """
-    waiting = plan.jobs()
-    worker.require_data(waiting)
-    for one in plan.skips():
-        worker.skip(one.evaluation, one.reason)
-    worker.reporter.begin(plan)
-    try:
+    with begun(plan, worker) as waiting:
         while waiting:
             left = [job for job in waiting if not _attempt(*job, worker)]
             if len(left) == len(waiting):
                 time.sleep(PATIENCE)
             waiting = left
-    finally:
-        worker.reporter.end()
 
 
 def _attempt(fit: Fit, evaluations: Sequence[Evaluation], worker: Worker) -> bool:

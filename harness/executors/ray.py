@@ -1,9 +1,8 @@
 """Fits as tasks of a Ray cluster: the GPUs and processors of this machine, or of many.
 
-The driver makes the plan, holds the claims, and shows the progress. A task is one fit with its evaluations, sent as
-plain data; its worker makes method and data set by name, from the harness and the data folder of its own machine. A
-worker that sees the results folder writes there; one that does not sends everything back. A task whose machine is lost
-is carried out again elsewhere: what it has recorded is not done again, and what it was training goes on from its last
+A task's worker makes method and data set by name, from the harness and the data folder of its own machine. A worker
+that sees the results folder writes there; one that does not sends everything back. A task whose machine is lost is
+carried out again elsewhere: what it has recorded is not done again, and what it was training goes on from its last
 checkpoint, if others see that.
 """
 
@@ -11,18 +10,16 @@ from __future__ import annotations
 
 import contextlib
 import os
-import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import harness
 from harness.errors import HarnessError
-from harness.executors.local import PATIENCE
-from harness.executors.remote import Board, FitFiles, Outcome, Setup, carry_out
-from harness.plan import Evaluation, Fit, Plan, outstanding
+from harness.executors.driver import PATIENCE, Driver, Lost, begun, setup
+from harness.executors.remote import FitFiles, Outcome, Setup, carry_out
+from harness.plan import Evaluation, Fit, Plan
 from harness.run import Worker
 
 # Read when Ray is imported. Under `uv run`, it would upload the current folder, data and results included, and build an
@@ -33,7 +30,7 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 RETRIES = 5
 """How often a fit is begun again whose worker was lost. After that it is recorded as failed."""
 QUEUE = 64
-"""Fits that wait for a free worker; what comes after them is left for other processes to take."""
+"""Fits that wait for a free worker."""
 
 
 @dataclass(frozen=True)
@@ -63,147 +60,94 @@ def execute(plan: Plan, worker: Worker, cluster: Cluster) -> None:
     """
     with _connected(cluster.address), _token(worker.store.root) as token:
         gpus = _gpus(cluster)
-        jobs = plan.jobs()
-        worker.require_data(jobs)
-        for one in plan.skips():
-            worker.skip(one.evaluation, one.reason)
-        own = [source.path for source in worker.plugins.sources if source.origin == "--plugins"]
-        setup = Setup(
-            results=worker.store.root.resolve(),
-            token=token,
-            data=worker.data.resolve(),
-            device="cuda" if gpus or cluster.device == "cuda" else "cpu",
-            plugins=tuple((path, path.read_bytes()) for path in own),
-            version=harness.__version__,
-        )
-        worker.reporter.begin(plan)
-        driver = _Driver(worker, setup, gpus, cluster.cpus)
-        try:
-            driver.work_through(jobs)
-        finally:
-            driver.stop()
-            worker.reporter.end()
+        device = "cuda" if gpus or cluster.device == "cuda" else "cpu"
+        with begun(plan, worker) as jobs:
+            driver = _Ray(worker, setup(worker, device=device, token=token), gpus, cluster.cpus)
+            try:
+                driver.work_through(jobs)
+            finally:
+                driver.stop()
 
 
-class _Driver:
-    """Keeps the cluster busy, and takes in what it sends back."""
+class _Ray(Driver):
+    """A fit is a task of Ray, which begins it again where its machine is lost."""
 
     def __init__(self, worker: Worker, setup: Setup, gpus: float, cpus: float):
         import ray
 
-        self.worker, self.setup, self.cpus = worker, setup, cpus
-        self.running: dict[Any, tuple[Fit, list[Evaluation], contextlib.ExitStack]] = {}
-        self.shown: set[str] = set()
+        super().__init__(worker)
+        self.cpus = cpus
+        self.setup = ray.put(setup)
         self.board = ray.remote(Board).options(num_cpus=0, max_restarts=-1).remote()
         self.reading = self.board.read.remote()
-        self.task = ray.remote(carry_out).options(
+        self.task = ray.remote(_task).options(
             num_cpus=cpus, num_gpus=gpus, max_retries=RETRIES, scheduling_strategy="SPREAD"
         )
 
-    def work_through(self, jobs: Sequence[tuple[Fit, list[Evaluation]]]) -> None:
+    def room(self) -> int:
         import ray
 
-        waiting, taken = list(reversed(jobs)), []
-        while waiting or taken or self.running:
-            room = QUEUE + int(ray.cluster_resources().get("CPU", 0) / self.cpus)
-            while waiting and len(self.running) < room:
-                job = waiting.pop()
-                if not self._submit(*job):
-                    taken.append(job)
-            if self.running:
-                ray.wait(list(self.running), timeout=PATIENCE)
-                done, _ = ray.wait(list(self.running), num_returns=len(self.running), timeout=0)
-                self._show()
-                for task in done:
-                    self._take(task)
-            elif taken:  # by other processes, which may have died or be done by now
-                time.sleep(PATIENCE)
-                waiting, taken = taken, []
+        return QUEUE + int(ray.cluster_resources().get("CPU", 0) / self.cpus)
 
-    def _submit(self, fit: Fit, evaluations: list[Evaluation]) -> bool:
-        """Hand a fit over, unless another process is at it."""
-        store, claim = self.worker.store, contextlib.ExitStack()
-        if not claim.enter_context(store.claim(fit.id)):
-            return False
-        missing = outstanding(evaluations, store)
-        if not missing:
-            claim.close()
-            self.worker.reporter.fit_finished(fit)
-            return True
-        self._hand_over(fit, missing, claim)
-        return True
+    def start(self, fit: Fit, evaluations: list[Evaluation], trained: bool, files: FitFiles | None) -> Any:
+        return self.task.remote(self.setup, fit, evaluations, trained, files, self.board)
 
-    def _hand_over(
-        self, fit: Fit, evaluations: list[Evaluation], claim: contextlib.ExitStack, files: FitFiles | None = None
-    ) -> None:
-        trained = self.worker.store.has_fit(fit.id)
-        task = self.task.remote(self.setup, fit, evaluations, trained, files, self.board)
-        self.running[task] = fit, evaluations, claim
-
-    def _take(self, task: Any) -> None:
-        """Record what a task has sent back."""
+    def finished(self) -> list[Any]:
         import ray
 
-        fit, evaluations, claim = self.running.pop(task)
-        with claim:
-            try:
-                outcome: Outcome = ray.get(task)
-                if outcome.wants_files:
-                    self._hand_over(fit, evaluations, claim.pop_all(), self.worker.store.get_fit(fit.id))
-                    return
-            except ray.exceptions.RayTaskError as error:  # not of the fit, whose errors are records by now
-                raise HarnessError(
-                    f"a worker of the cluster: {error.cause!r}; install the same harness on every machine"
-                ) from error
-            except ray.exceptions.RayError as error:
-                for evaluation in outstanding(evaluations, self.worker.store):
-                    self.worker.fail(evaluation, error)
-            else:
-                self._record(fit, evaluations, outcome)
-        self.worker.reporter.fit_finished(fit)
+        ray.wait(list(self.running), timeout=PATIENCE)
+        return ray.wait(list(self.running), num_returns=len(self.running), timeout=0)[0]
 
-    def _record(self, fit: Fit, evaluations: list[Evaluation], outcome: Outcome) -> None:
-        store, reporter = self.worker.store, self.worker.reporter
-        if outcome.refusal:
-            raise type(outcome.refusal)(f"on {outcome.machine}: {outcome.refusal}")
-        if outcome.begun and fit.id not in self.shown:
-            getattr(reporter, outcome.begun)(fit)
-        if outcome.brought:
-            if outcome.fit:
-                store.put_fit(fit.id, *outcome.fit)
-            if outcome.traceback:
-                store.keep_failure(fit.id, outcome.traceback)
-            for record, scores in zip(outcome.records, outcome.scores, strict=True):
-                store.write(record, scores)
-        for evaluation, record in zip(evaluations, outcome.records, strict=True):
-            if record.status == "failed":
-                reporter.failed(evaluation, record.reason)
-            else:
-                reporter.evaluated(evaluation, record)
-
-    def _show(self) -> None:
-        """Hand on to the reporter what the workers have told so far."""
+    def outcome(self, task: Any) -> Outcome:
         import ray
 
-        if not ray.wait([self.reading], timeout=0)[0]:
-            return
-        fits = {fit.id: fit for fit, _, _ in self.running.values()}
-        with contextlib.suppress(ray.exceptions.RayError):  # the board is lost with its machine, and made anew
-            for event, fit_id, more in ray.get(self.reading):
-                if fit_id in fits:
-                    self.shown.add(fit_id)
-                    getattr(self.worker.reporter, event)(fits[fit_id], *more)
-        self.reading = self.board.read.remote()
+        try:
+            return ray.get(task)
+        except ray.exceptions.RayTaskError as error:  # not of the fit, whose errors are records by now
+            raise HarnessError(
+                f"a worker of the cluster: {error.cause!r}; install the same harness on every machine"
+            ) from error
+        except ray.exceptions.RayError as error:
+            raise Lost(f"{type(error).__name__}: {error}") from error
+
+    def events(self) -> Iterable[tuple[str, str, tuple]]:
+        import ray
+
+        events: list[tuple[str, str, tuple]] = []
+        if ray.wait([self.reading], timeout=0)[0]:
+            with contextlib.suppress(ray.exceptions.RayError):  # the board is lost with its machine, and made anew
+                events = ray.get(self.reading)
+            self.reading = self.board.read.remote()
+        return events
 
     def stop(self) -> None:
-        """Let go of whatever still runs."""
         import ray
 
-        for task, (_, _, claim) in self.running.items():
+        for task in self.running:
             with contextlib.suppress(Exception):
                 ray.cancel(task, force=True)
-            claim.close()
+        super().stop()
         ray.kill(self.board)
+
+
+def _task(
+    setup: Setup, fit: Fit, evaluations: list[Evaluation], trained: bool, files: FitFiles | None, board: Any
+) -> Outcome:
+    return carry_out(setup, fit, evaluations, trained, files, board.tell.remote)
+
+
+class Board:
+    """An actor, where workers tell what they are at, for the driver to read."""
+
+    def __init__(self):
+        self.events: list[tuple[str, str, tuple]] = []
+
+    def tell(self, *event: Any) -> None:
+        self.events.append(event)
+
+    def read(self) -> list[tuple[str, str, tuple]]:
+        read, self.events = self.events, []
+        return read
 
 
 def _gpus(cluster: Cluster) -> float:

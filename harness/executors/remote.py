@@ -1,4 +1,4 @@
-"""What a Ray worker does: one fit and its evaluations, from plain data, with what is installed on its own machine."""
+"""What a worker elsewhere does: one fit and its evaluations, from plain data, with what is installed on its machine."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import json
 import platform
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import harness
 from harness.environment import choose_device
@@ -32,6 +32,8 @@ EPOCH_SECONDS = 0.5
 
 FitFiles = tuple[bytes, bytes]
 """The two files of a fit that was trained."""
+Tell = Callable[[str, str, tuple], object]
+"""Takes an event of the reporter, a fit's identity, and further values."""
 
 
 @dataclass(frozen=True)
@@ -39,13 +41,16 @@ class Setup:
     """What a worker is made from, on whatever machine."""
 
     results: Path
-    token: str
-    """A file in the results folder: who finds it there sees the same folder as the driver."""
     data: Path
     device: str
     plugins: tuple[tuple[Path, bytes], ...]
     """The user's plugin files, with their content."""
     version: str
+    faster_by: tuple[str, ...]
+    jobs: int = 1
+    """How many fits the worker's device carries out at a time."""
+    token: str = ""
+    """A file in the results folder: who finds it there sees the same folder as the driver. Empty: it surely does."""
 
 
 @dataclass
@@ -70,22 +75,23 @@ class Outcome:
 
 
 def carry_out(
-    setup: Setup, fit: Fit, evaluations: list[Evaluation], trained: bool, files: FitFiles | None, board: Any
+    setup: Setup, fit: Fit, evaluations: list[Evaluation], trained: bool, files: FitFiles | None, tell: Tell
 ) -> Outcome:
     """The task.
 
     Args:
         trained: whether the driver has files of the fit.
         files: these files, if a worker has asked for them, since it can't see the results folder.
-        board: where to tell the progress.
+        tell: what takes the progress.
     """
-    outcome, teller = Outcome(platform.node()), Teller(board)
+    outcome, teller = Outcome(platform.node()), Teller(tell)
     try:
         with contextlib.ExitStack() as stack:
             shared = (setup.results / setup.token).exists()
             root = setup.results if shared else Path(stack.enter_context(tempfile.TemporaryDirectory()))
             store = Store(root)
-            worker = Worker(_plugins(setup), store, setup.data, choose_device(setup.device), teller)
+            device = choose_device(setup.device)
+            worker = Worker(_plugins(setup), store, setup.data, device, teller, setup.faster_by, setup.jobs)
             _check_alike(setup, worker.plugins, fit, evaluations)
             if shared:
                 # A worker that was lost may have recorded some of them.
@@ -111,41 +117,27 @@ def carry_out(
     return outcome
 
 
-class Board:
-    """An actor, where workers tell what they are at, for the driver to read."""
-
-    def __init__(self):
-        self.events: list[tuple[str, str, tuple]] = []
-
-    def tell(self, *event: Any) -> None:
-        self.events.append(event)
-
-    def read(self) -> list[tuple[str, str, tuple]]:
-        read, self.events = self.events, []
-        return read
-
-
 class Teller(Reporter):
-    """The reporter of a worker: tells the board, but for the records: they are in the outcome, which can't be lost."""
+    """The reporter of a worker: tells the driver, but for the records: they are in the outcome, which can't be lost."""
 
-    def __init__(self, board: Any):
-        self.board, self.told, self.begun = board, 0.0, ""
+    def __init__(self, tell: Tell):
+        self.tell, self.told, self.begun = tell, 0.0, ""
 
     def fit_started(self, fit: Fit) -> None:
         self.begun = "fit_started"
-        self.board.tell.remote(self.begun, fit.id, ())
+        self.tell(self.begun, fit.id, ())
 
     def fit_reused(self, fit: Fit) -> None:
         self.begun = "fit_reused"
-        self.board.tell.remote(self.begun, fit.id, ())
+        self.tell(self.begun, fit.id, ())
 
     def epoch(self, fit: Fit, epoch: int, epochs: int, loss: float) -> None:
         if time.monotonic() - self.told >= EPOCH_SECONDS:
             self.told = time.monotonic()
-            self.board.tell.remote("epoch", fit.id, (epoch, epochs, loss))
+            self.tell("epoch", fit.id, (epoch, epochs, loss))
 
     def scoring(self, fit: Fit) -> None:
-        self.board.tell.remote("scoring", fit.id, ())
+        self.tell("scoring", fit.id, ())
 
 
 @cache

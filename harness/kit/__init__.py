@@ -7,8 +7,21 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
-NETWORKS = ("two-conv", "two-conv-pooled", "wrn-DEPTH-WIDTH", "resnet18", "resnet18-small", "resnet18-cbam")
-"""What `network` builds by name, such as wrn-28-10; here, so that a misspelt one is told before torch is imported."""
+NETWORKS = {
+    "two-conv": "two convolutions and two fully connected layers, for small images",
+    "two-conv-pooled": "the same with a pool after each convolution: about a quarter of the arithmetic",
+    "wrn-DEPTH-WIDTH": "a wide ResNet, such as wrn-28-10; the depth is 6n + 4",
+    "resnet18": "ResNet-18, for photographs",
+    "resnet18-small": "ResNet-18 with a 3x3 stem and without a pool, for small images",
+    "resnet18-cbam": "ResNet-18 with block attention",
+}
+"""What `network` builds by name; here, so that a misspelt one is told before torch is imported."""
+
+FASTER_BY = ("bfloat16", "channels_last", "fused", "compile")
+"""What can make training faster: bfloat16 where the recipe wants it and the device has it, images and weights laid out
+with the channels of a pixel side by side, one kernel for an optimiser's step, and torch.compile."""
+FASTER_BY_DEFAULT = FASTER_BY[:3]
+"""All but torch.compile, whose start-up most fits are too short for."""
 
 BUILDERS: dict[str, Callable] = {}
 """What plugins add to them, by name: `build(channels, side) -> (module, width)`. The harness puts in what it needs."""

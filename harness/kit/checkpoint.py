@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import random
 from pathlib import Path
@@ -9,11 +10,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors.torch import load as deserialize
 from safetensors.torch import save as serialize
 from torch import Tensor, nn
 
 from harness.files import write_whole
+
+SHA256 = hashlib.sha256().digest_size
+"""Bytes at the beginning of the file: the digest of the rest, which is in the safetensors format."""
+PLAIN = "plain values"
+"""The tensor that holds what is no tensor, as JSON."""
 
 
 def save(path: Path, module: nn.Module, optimizer: torch.optim.Optimizer, progress: dict[str, Any]) -> None:
@@ -30,26 +36,26 @@ def save(path: Path, module: nn.Module, optimizer: torch.optim.Optimizer, progre
     tensors["random.torch"] = torch.get_rng_state()
     for number in range(torch.cuda.device_count()):
         tensors[f"random.cuda.{number}"] = torch.cuda.get_rng_state(number)
-    plain = {"progress": progress, "python": random.getstate(), "numpy": [kind, *rest]}
-    write_whole(
-        path,
-        serialize(
-            {name: t.detach().cpu().contiguous() for name, t in tensors.items()}, metadata={"plain": json.dumps(plain)}
-        ),
-    )
+    plain = json.dumps({"progress": progress, "python": random.getstate(), "numpy": [kind, *rest]})
+    tensors[PLAIN] = torch.frombuffer(bytearray(plain.encode()), dtype=torch.uint8)
+    data = serialize({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
+    write_whole(path, hashlib.sha256(data).digest() + data)
 
 
 def load(path: Path, module: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any] | None:
     """Put everything back as it was when `path` was saved, and return its `progress`.
 
-    None, with nothing changed, if there is no file to read, or it is of another network.
+    None, with nothing changed, if there is no file to read, it is damaged, or it is of another network.
     """
     try:
-        with safe_open(path, "pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            plain = json.loads(file.metadata()["plain"])
-    except (OSError, SafetensorError, ValueError, KeyError, TypeError):
+        content = path.read_bytes()
+    except OSError:
         return None
+    sha256, data = content[:SHA256], content[SHA256:]
+    if hashlib.sha256(data).digest() != sha256:
+        return None
+    tensors = deserialize(data)
+    plain = json.loads(bytes(tensors.pop(PLAIN).tolist()))
     weights = _under(tensors, "module.")
     if _shapes(weights) != _shapes(module.state_dict()):
         return None

@@ -26,9 +26,10 @@ def list_images(folder: Path) -> list[Path]:
     return [folder / entry.name for entry in _entries(folder) if _is_image(entry)]
 
 
-def list_classes(root: Path) -> tuple[str, ...]:
-    """The names of the class folders, of both splits, in order."""
-    return tuple(sorted({name for part in PARTS.values() for name in _folders(root / part)}))
+def list_classes(root: Path, split: str | None = None) -> tuple[str, ...]:
+    """The names of the class folders of a split, or of both, in order."""
+    parts = [PARTS[split]] if split else PARTS.values()
+    return tuple(sorted({name for part in parts for name in _folders(root / part)}))
 
 
 def fingerprint(root: Path, settings: Mapping[str, Any], most: int | None = None) -> str:

@@ -6,14 +6,13 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from harness.errors import Diverged, HarnessError
-from harness.kit import checkpoint
+from harness.kit import checkpoint, memory, numerics
 from harness.kit.augment import center_crop, random_crop, random_flip
 from harness.kit.networks import network
 
@@ -36,7 +35,7 @@ def backbone(task: Task, run: Run, outputs: int) -> nn.Module:
         )
     side = crop_side(task.height, run.recipe)
     built = network(run.recipe.network, task.channels, side, outputs, mean=task.mean, std=task.std)
-    return built.to(run.device, memory_format=torch.channels_last)
+    return built.to(run.device, memory_format=numerics.layout(run))
 
 
 def crop_side(side: int, recipe: Recipe) -> int:
@@ -62,19 +61,19 @@ def train_network(module: nn.Module, images: Tensor, loss: Loss, run: Run) -> No
     Raises:
         Diverged: the loss is not finite.
     """
-    recipe, device = run.recipe, torch.device(run.device)
-    images = images.to(device)
-    optimizer = _optimizer(module, recipe)
+    memory.keep()
+    recipe = run.recipe
+    images = _within_reach(images, torch.device(run.device))
+    chosen = numerics.choose(run)
+    module.to(memory_format=numerics.layout(run))
+    optimizer = _optimizer(module, recipe, chosen.fused)
     keeper = _Keeper(module, optimizer, run)
     done = keeper.resume()
     module.train()
-    half = recipe.precision == "bfloat16" and has_bfloat16(device)
-    if recipe.precision == "bfloat16" and not half:
-        run.numerics["left_out"] = "bfloat16, which this device would only emulate: trained in float32"
-    with _threads(recipe.batch * images[0].numel()) as threads:
-        run.numerics.update(precision="bfloat16" if half else "float32", channels_last=True, threads=threads)
+    with _threads(recipe.batch * images[0].numel()) as threads, _compiled(module, chosen.compile):
+        run.numerics["threads"] = threads
         for epoch in range(done["epochs"], recipe.epochs):
-            mean_loss, accuracy = _epoch(epoch, optimizer, images, loss, recipe, half)
+            mean_loss, accuracy = _epoch(epoch, optimizer, images, loss, run, chosen.bfloat16)
             if not math.isfinite(mean_loss):
                 raise Diverged(f"training diverged: the loss is {mean_loss} after epoch {epoch + 1}")
             done = {"epochs": epoch + 1, "train_loss": mean_loss, "train_accuracy": accuracy}
@@ -85,33 +84,26 @@ def train_network(module: nn.Module, images: Tensor, loss: Loss, run: Run) -> No
 
 
 def _epoch(
-    epoch: int, optimizer: torch.optim.Optimizer, images: Tensor, loss: Loss, recipe: Recipe, half: bool
+    epoch: int, optimizer: torch.optim.Optimizer, images: Tensor, loss: Loss, run: Run, half: bool
 ) -> tuple[float, float]:
     """One pass over the images; the mean loss and accuracy."""
+    recipe, device = run.recipe, torch.device(run.device)
     steps = math.ceil(len(images) / recipe.batch)
-    totals = torch.zeros(2, device=images.device)
+    totals = torch.zeros(2, device=device)
     # Nearly equal parts: nothing is dropped, and no batch is too small for batch normalisation.
     parts = torch.randperm(len(images)).to(images.device).tensor_split(steps)
     for step, index in enumerate(parts, start=epoch * steps):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(recipe, step, steps)
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=half):
-            value, accuracy = loss(augment(images[index], recipe), index)
+        batch = augment(images[index].to(device), recipe, numerics.layout(run))
+        with torch.autocast(device.type, torch.bfloat16, enabled=half):
+            value, accuracy = loss(batch, index.to(device))
         optimizer.zero_grad(set_to_none=True)
         value.backward()
         optimizer.step()
         totals += torch.stack([value.detach().float(), accuracy]) * len(index)
     mean_loss, mean_accuracy = (totals / len(images)).tolist()
     return mean_loss, mean_accuracy
-
-
-@cache
-def has_bfloat16(device: torch.device) -> bool:
-    """Whether the device computes in bfloat16 itself: emulated, it is many times slower than float32."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    asked = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    return any(getattr(torch.cpu, name, bool)() for name in asked)
 
 
 class _Keeper:
@@ -146,19 +138,19 @@ def learning_rate(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
     return recipe.lr
 
 
-def augment(images: Tensor, recipe: Recipe) -> Tensor:
+def augment(images: Tensor, recipe: Recipe, layout: torch.memory_format = torch.channels_last) -> Tensor:
     """(B, C, H, W) uint8 -> (B, C, S, S) float pixels in [0, 1], each image with its own crop and flip."""
     side = crop_side(images.shape[-1], recipe)
     if recipe.pad or side < images.shape[-1]:
         images = random_crop(images, side, pad=recipe.pad)
     if recipe.flip:
         images = random_flip(images)
-    return pixels(images)
+    return pixels(images, layout)
 
 
-def pixels(images: Tensor) -> Tensor:
+def pixels(images: Tensor, layout: torch.memory_format = torch.channels_last) -> Tensor:
     """uint8 -> float in [0, 1], laid out for the convolutions."""
-    return images.to(memory_format=torch.channels_last).float().div_(255)
+    return images.to(memory_format=layout).float().div_(255)
 
 
 def in_batches(
@@ -175,6 +167,7 @@ def in_batches(
     Returns:
         (M,) values by name, on the CPU.
     """
+    memory.keep()
     parts: dict[str, list[Tensor]] = {}
     with torch.no_grad(), _threads(images.numel() * views):
         for batch in _chunks(images, run, views):
@@ -188,7 +181,25 @@ def _chunks(images: Tensor, run: Run, views: int) -> Iterator[Tensor]:
     limit = 2_000_000 if run.device == "cpu" else 50_000_000
     size = max(1, limit // (views * images.shape[1] * side * side * 8))
     for chunk in images.split(size):
-        yield pixels(center_crop(chunk.to(run.device), side))
+        yield pixels(center_crop(chunk.to(run.device), side), numerics.layout(run))
+
+
+def _within_reach(images: Tensor, device: torch.device) -> Tensor:
+    """The training images on the device; where they are, if they would fill more than half of its memory."""
+    if device.type == "cuda" and images.numel() > torch.cuda.mem_get_info(device)[0] / 2:
+        return images
+    return images.to(device)
+
+
+@contextmanager
+def _compiled(module: nn.Module, wanted: bool) -> Iterator[None]:
+    """A module that is called as torch.compile makes it, inside."""
+    if wanted:
+        module.compile()
+    try:
+        yield
+    finally:
+        module._compiled_call_impl = None  # as before compile(): scoring has batches of many sizes, and short ones
 
 
 @contextmanager
@@ -204,8 +215,8 @@ def _threads(values: int) -> Iterator[int]:
         torch.set_num_threads(before)
 
 
-def _optimizer(module: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    common: dict[str, Any] = {"lr": recipe.lr, "weight_decay": recipe.weight_decay, "fused": True}
+def _optimizer(module: nn.Module, recipe: Recipe, fused: bool) -> torch.optim.Optimizer:
+    common: dict[str, Any] = {"lr": recipe.lr, "weight_decay": recipe.weight_decay, "fused": fused}
     if recipe.optimizer == "adam":
         return torch.optim.Adam(module.parameters(), betas=(recipe.momentum, 0.999), **common)
     nesterov = recipe.nesterov and recipe.momentum > 0

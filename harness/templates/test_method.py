@@ -14,6 +14,7 @@ def test_contract(check):
     check()
 
 
+# What follows is true of the distance to the mean image alone: put what your own score should do in its place.
 def test_the_mean_image_itself_has_distance_0_and_every_other_one_more():
     image = torch.full((1, 1, 8, 8), 100, dtype=torch.uint8)
     method = testing.fitted(FILE, image.expand(5, -1, -1, -1))

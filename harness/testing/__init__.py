@@ -48,7 +48,7 @@ def checks(target: str | Path, plugins: Plugins | None = None, data: Path = Path
         HarnessError: there is no such plugin, or it can't be loaded.
     """
     plugins = plugins or Plugins()
-    return {entry: _checks(plugins, entry, data) for entry in _entries(target, plugins)}
+    return {entry: _checks(plugins, entry, data) for entry in plugins.named(target)}
 
 
 def fitted(target: str | Path, images: Tensor, labels: Tensor | None = None, **params: Any) -> Method:
@@ -81,22 +81,10 @@ def dataset(target: str | Path, data: Path = Path("data"), **params: Any) -> Dat
 
 def _only(kind: str, target: str | Path) -> type:
     plugins = Plugins()
-    names = [entry.name for entry in _entries(target, plugins) if entry.kind == kind]
+    names = [entry.name for entry in plugins.named(target) if entry.kind == kind]
     if len(names) != 1:
         raise HarnessError(f"{target}: registers {len(names)} plugins of the kind {kind}; one is wanted here")
     return plugins.get(kind, names[0])
-
-
-def _entries(target: str | Path, plugins: Plugins) -> list[Entry]:
-    if isinstance(target, Path) or str(target).endswith(".py"):
-        found = plugins.add(Path(target))
-        if not found:
-            raise HarnessError(f"{target}: registers nothing; a plugin ends with a hook, as `harness new` writes it")
-        return found
-    found = [entry for entry in plugins.entries if entry.name == target]
-    for entry in found:
-        plugins.entry(entry.kind, entry.name)  # two of one name are refused
-    return found or [plugins.entry("method", str(target))]
 
 
 def _checks(plugins: Plugins, entry: Entry, data: Path) -> list[Check]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.dataset import Dataset
-from harness.errors import DataMissing, HarnessError
+from harness.errors import FAILURES, DataMissing, HarnessError, told
 from harness.plugins import Entry, Plugins
 from harness.testing.findings import Broken, calling, require
 from harness.testing.imports import imports_nothing_heavy
@@ -149,8 +149,8 @@ def unknown(trial: DataTrial) -> None:
         trial.dataset.load("train", ("no such class at all",))
     except HarnessError:
         return
-    except Exception as error:
-        said = f"raised {type(error).__name__}: {error}"
+    except FAILURES as error:
+        said = f"raised {told(error)}"
     else:
         said = "returned something"
     raise Broken(f"load() of a class that is not there {said}", "begin load() with self.check_classes(classes)")

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import functools
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from harness.errors import FAILURES, line_in, one_line, told
+
 
 class Broken(AssertionError):
     """A plugin does not keep to its contract."""
 
-    def __init__(self, reason: str, mend: str):
-        self.reason, self.mend = " ".join(reason.split()), mend
+    def __init__(self, reason: str, mend: str, bug: str = ""):
+        self.reason, self.mend = one_line(reason), mend
+        self.bug = bug or self.reason
+        """The same for all checks that fail by one bug."""
         super().__init__(f"{self.reason}\n  mend: {mend}")
 
 
@@ -44,14 +47,15 @@ def bound(functions: tuple[Callable, ...], trial: Any) -> list[Check]:
 
 @contextmanager
 def calling(
-    what: str, file: Path, mend: str = "see the line that is named; `pytest` shows the whole traceback"
+    what: str, file: Path, mend: str = "see the line that is named; `harness check --traceback` shows how it got there"
 ) -> Iterator:
     """Turn whatever a plugin raises into `Broken`, with its line in the plugin's file."""
     try:
         yield
     except Broken:
         raise
-    except Exception as error:
-        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename) == file]
-        where = f" ({file.name}, line {lines[-1]})" if lines else ""
-        raise Broken(f"{what} raised {type(error).__name__}: {error}{where}", mend) from error
+    except FAILURES as error:
+        line = line_in(error, [file])
+        # What an error says may change with the images; its line does not.
+        bug = f"{type(error).__name__}{line}" if line else ""
+        raise Broken(f"{what} raised {told(error)}{line}", mend, bug) from error

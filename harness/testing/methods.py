@@ -194,13 +194,13 @@ def saved(trial: Trial) -> str:
     if state is None:
         return "state() is None: nothing is kept, and the fit is trained again wherever it is needed again"
     mend = "state() must hold all that score() needs, as named tensors; let load() reverse it, after build()"
-    again = replace(fitted, method=trial.cls(trial.cls.Params()))
+    again, before = replace(fitted, method=trial.cls(trial.cls.Params())), trial.scores(trial.usual)
     with calling("keeping what state() returns, and load() of it,", trial.file, mend):
         again.method.build(fitted.task, fitted.run)
         again.method.load(_through_disk(fitted, state))
         switch_to_scoring(again.method)
         loaded = again.score(images)
-    for name, values in trial.scores(trial.usual).items():
+    for name, values in before.items():
         difference = (values - loaded[name]).abs().max()
         require(values.equal(loaded[name]), f"{name} differs by up to {difference:.2g} after load()", mend)
     return ""

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class FolderParams(harness.Params):
-    path: str = Field("", description="the folder: absolute, or under --data; this one has to be set")
+    path: str = Field("", description="the folder, absolute or from --data on; this one has to be set")
     stands_for: str = Field("", description="run what protocols declare for this data set, on its classes' folders")
     size: int | None = Field(None, ge=1, description="shorter side resized to this, then a central square cut out")
     per_class: int | None = Field(None, ge=1, description="training images of each class, the first by file name")
@@ -44,8 +44,17 @@ class Folder(harness.Dataset):
         folder = self._folder()
         found = pictures.list_classes(folder)
         if not found:
-            raise harness.DataMissing(f"folder: no class folder in {folder}/train or {folder}/val; make one per class")
+            raise harness.DataMissing(
+                f"folder: no class folder in {folder}/train or {folder}/val; make one per class, "
+                f"or give folder.path as an absolute path, or as one from --data {self.root} on"
+            )
         return found
+
+    def classes_in(self, split: str) -> tuple[str, ...]:
+        from harness.kit import pictures
+
+        there = pictures.list_classes(self._folder(), split)
+        return tuple(name for name in self.classes if name in there)
 
     def revision(self) -> str:
         from harness.kit import pictures
@@ -67,7 +76,9 @@ class Folder(harness.Dataset):
 
     def _folder(self) -> Path:
         if not self.params.path:
-            raise harness.HarnessError("folder: no path given; name the folder with --set folder.path=DIR")
+            raise harness.HarnessError(
+                "folder: no path given; name the folder, absolute or from --data on, with --set folder.path=DIR"
+            )
         return self.root / Path(self.params.path).expanduser()
 
 

@@ -59,6 +59,12 @@ class Imagenet(harness.Dataset):
 
         pictures.require(self._existing(), _folders_of(train), _folders_of(test))
 
+    def classes_in(self, split: str) -> tuple[str, ...]:
+        from harness.kit import pictures
+
+        there = set(pictures.list_classes(self._existing(), split))
+        return tuple(name for name, wnid in WNIDS.items() if wnid in there)
+
     def load(self, split: str, classes: tuple[str, ...]) -> tuple[Tensor, Tensor]:
         from harness.kit import pictures
 

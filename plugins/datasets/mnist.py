@@ -32,6 +32,7 @@ class Mnist(harness.Dataset):
 
     name = "mnist"
     classes = tuple("0123456789")
+    thumbnails = "MNIST by Yann LeCun and Corinna Cortes, CC BY-SA 3.0"
 
     def revision(self) -> str:
         return "original/md5-" + "-".join(md5[:8] for md5 in FILES.values())

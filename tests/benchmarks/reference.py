@@ -11,7 +11,11 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 from torchvision.transforms.functional import affine, rotate, to_pil_image
 
-WORKERS = 2
+from harness import kit
+from harness.recipe import Recipe
+
+# Forked, as on Linux by default; a process that was spawned itself would spawn them, which takes seconds.
+WORKERS = {"num_workers": 2, "multiprocessing_context": "fork"}
 
 
 class Classified(Dataset):
@@ -55,16 +59,29 @@ def to_network(mean: float, std: float):
     return transforms.Compose([transforms.ToTensor(), transforms.Normalize((mean,), (std,))])
 
 
-def train(network: nn.Module, data: Dataset, epochs: int, batch: int, lr: float) -> None:
+def plain_network(recipe: Recipe, outputs: int) -> nn.Module:
+    """The recipe's network for MNIST's shape, with the normalisation left to a transform."""
+    return kit.network(recipe.network, 1, 28, outputs, mean=(0.0,), std=(1.0,))
+
+
+def trained(recipe: Recipe, outputs: int, data: Dataset, seed: int) -> nn.Module:
+    """It, trained on the processor."""
+    torch.manual_seed(seed)
+    network = plain_network(recipe, outputs)
+    train(network, data, recipe.epochs, recipe.batch, recipe.lr)
+    return network
+
+
+def train(network: nn.Module, data: Dataset, epochs: int, batch: int, lr: float, device: str = "cpu") -> None:
     """Adam with a cosine schedule, one epoch after the other."""
-    loader = DataLoader(data, batch, shuffle=True, num_workers=WORKERS, pin_memory=torch.cuda.is_available())
+    loader = DataLoader(data, batch, shuffle=True, **WORKERS, pin_memory=torch.cuda.is_available())
     optimizer = torch.optim.Adam(network.parameters(), lr=lr)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs * len(loader), eta_min=1e-6)
     network.train()
     for _ in range(epochs):
         total = 0.0
         for images, labels in loader:
-            images, labels = images.flatten(0, -4), labels.flatten()
+            images, labels = images.flatten(0, -4).to(device), labels.flatten().to(device)
             optimizer.zero_grad()
             loss = F.cross_entropy(network(images), labels)
             loss.backward()
@@ -78,7 +95,7 @@ def max_softmax(network: nn.Module, data: Dataset, batch: int) -> Tensor:
     """(M,) anomaly scores: 1 minus the largest softmax value, averaged over the views of an image."""
     network.eval()
     parts = []
-    for images, _ in DataLoader(data, batch, num_workers=WORKERS):
+    for images, _ in DataLoader(data, batch, **WORKERS):
         softmax = network(images.flatten(0, -4)).softmax(1).amax(1)
         parts.append(1 - softmax.view(len(images), -1).mean(1))
     return torch.cat(parts)
@@ -89,7 +106,7 @@ def uniform_divergence(network: nn.Module, data: Dataset, batch: int, heads: tup
     """SSL's scores (M,), averaged over all views: minus the divergence from uniform, minus the true probability."""
     network.eval()
     parts: dict[str, list[Tensor]] = {"KL": [], "TrueProb": []}
-    for images, answers in DataLoader(data, batch, num_workers=WORKERS):
+    for images, answers in DataLoader(data, batch, **WORKERS):
         logits = network(images.flatten(0, -4))
         kl = true = 0
         for place, head in enumerate(heads):

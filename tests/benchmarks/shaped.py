@@ -32,19 +32,19 @@ def recipe_of(method: str, **changes) -> Recipe:
 
 
 def untrained(
-    name: str, images: Tensor, seed: int, recipe: Recipe, n_clusters: int | None = None
+    name: str, images: Tensor, seed: int, recipe: Recipe, n_clusters: int | None = None, device: str = "cpu"
 ) -> tuple[Method, Run]:
-    """A bundled method on the CPU, built and seeded as the harness does it."""
+    """A bundled method, built and seeded as the harness does it."""
     cls = PLUGINS.get("method", name)
     method = cls(cls.Params())
-    run = Run("cpu", seed, recipe, method.params)
+    run = Run(device, seed, recipe, method.params)
     torch.manual_seed(seed)
     method.build(describe(images, n_clusters), run)
     return method, run
 
 
-def trained(name: str, images: Tensor, labels: Tensor | None, seed: int, recipe: Recipe) -> Method:
+def trained(name: str, images: Tensor, labels: Tensor | None, seed: int, recipe: Recipe, device: str = "cpu") -> Method:
     """The same, fitted: the engine at work, and nothing else of the harness."""
-    method, run = untrained(name, images, seed, recipe, None if labels is None else int(labels.max()) + 1)
+    method, run = untrained(name, images, seed, recipe, None if labels is None else int(labels.max()) + 1, device)
     method.fit(Images(images, labels), run)
     return method

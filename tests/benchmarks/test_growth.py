@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from clocks import processor_time
 from tiny import harness, plugin
 
 from harness.metrics import Metrics, measure
-from harness.plan import Request, make_plan
+from harness.plan import Evaluation, Request, make_plan
 from harness.plugins import Plugins
-from harness.records import Record, Store
+from harness.records import Record, Store, _npz
 from harness.run import _record
 
 pytestmark = pytest.mark.benchmark(timer=processor_time)
@@ -21,46 +24,81 @@ pytestmark = pytest.mark.benchmark(timer=processor_time)
 METHODS = {"isif": ("kNN",), "jigsaw": ("MAX", "TrueProb"), "rotnet": ("MAX", "ODIN"), "ssl": ("KL", "TrueProb")}
 
 
-def test_a_plan_of_10_000_fits(within, here):
+Made = tuple[dict[str, Metrics], dict[str, np.ndarray]]
+"""What an evaluation measured, by score; and the scores of the images, or none."""
+
+
+@pytest.mark.parametrize("recorded", [False, True], ids=["none on record", "all on record"])
+def test_a_plan_of_10_000_fits(within, here, recorded):
     request = Request(protocols=["test1"], methods=["rotnet"], seeds=range(1000))
-    made = []
-    within(
-        "plan of 10 000 fits, none on record",
-        lambda: made.append(make_plan(request, Plugins(), Store(Path("results")))),
-        budget=2,
-    )
-    assert len(made[-1].jobs()) == 10_000
+    if recorded:
+        write_records(Store(Path("results")), request, apart)
+    said = []
+
+    def plan() -> None:
+        made = make_plan(request, Plugins(), Store(Path("results")))
+        said.append(made.summary())
+
+    within(f"plan of 10 000 fits, {'all' if recorded else 'none'} on record", plan, budget=2)
+    todo = "(10000 done); nothing to train" if recorded else "(10000 to run); 10000 fit(s) to train or load"
+    assert said[-1] == f"10000 evaluations {todo}"
 
 
-def write_records(store: Store, seeds: int) -> int:
-    """A record for each evaluation of two protocols, without its per-image scores; returns how many.
-
-    The methods lie so far apart that their intervals tell the best: no per-image score is asked for.
-    """
-    base = measure([0.0, 1.0, 2.0], [1.5, 2.5, 3.5]).model_dump()
-    written = 0
-    for protocol in ("test1", "test3"):
-        request = Request(protocols=[protocol], methods=tuple(METHODS), seeds=range(seeds))
-        for one in make_plan(request, Plugins()).planned:
-            e = one.evaluation
-            made: dict[str, Metrics] = {}
-            for place, score in enumerate(METHODS[e.fit.method]):
-                auroc = 0.95 - 0.2 * list(METHODS).index(e.fit.method) - 0.1 * place + 1e-5 * (e.fit.seed % 7)
-                made[score] = Metrics(**base | {"auroc": auroc, "auroc_low": auroc - 0.02, "auroc_high": auroc + 0.02})
-            more = {"commit": "0" * 40, "processor": "x", "packages": dict.fromkeys(("torch", "timm", "numpy"), "2.0")}
-            record: Record = _record(e, status="ok", scores=made, n_normal=60, n_anomaly=540, provenance=more)
-            path = store.files(record)[0]
+def write_records(store: Store, request: Request, make: Callable[[Evaluation], Made]) -> int:
+    """A record for each evaluation of a request; returns how many."""
+    planned = make_plan(request, Plugins()).planned
+    for one in planned:
+        scores, arrays = make(one.evaluation)
+        more = {"commit": "0" * 40, "processor": "x", "packages": dict.fromkeys(("torch", "timm", "numpy"), "2.0")}
+        values = {"status": "ok", "scores": scores, "n_normal": 60, "n_anomaly": 540, "provenance": more}
+        record: Record = _record(one.evaluation, **values)
+        # As `Store.write`, but for the time that a disk takes to have each of them for good.
+        data = _npz(arrays) if arrays else b""
+        record = record.model_copy(update={"scores_sha256": hashlib.sha256(data).hexdigest() if data else ""})
+        for path, content in zip(store.files(record), (record.model_dump_json(indent=1).encode(), data), strict=False):
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(record.model_dump_json(indent=1))
-            written += 1
-    return written
+            path.write_bytes(content)
+    return len(planned)
 
 
-def test_a_leaderboard_from_50_000_records(within, here):
-    assert write_records(Store(Path("results")), seeds=625) == 50_000
-    found = []
-    within("leaderboard from 50 000 records", lambda: found.append(harness("leaderboard").out), budget=10, rounds=1)
-    assert sum(int(fits) for fits in re.findall(r"(\d+) fits,", found[-1])) == 50_000
+def apart(e: Evaluation) -> Made:
+    """The methods lie so far apart that their intervals tell the best: no score of an image is asked for."""
+    base, made = measure([0.0, 1.0, 2.0], [1.5, 2.5, 3.5]).model_dump(), {}
+    for place, score in enumerate(METHODS[e.fit.method]):
+        auroc = 0.95 - 0.2 * list(METHODS).index(e.fit.method) - 0.1 * place + 1e-5 * (e.fit.seed % 7)
+        made[score] = Metrics(**base | {"auroc": auroc, "auroc_low": auroc - 0.02, "auroc_high": auroc + 0.02})
+    return made, {}
+
+
+def tied(e: Evaluation) -> Made:
+    """Every method scores the images nearly alike, but for an error of its own in each case, the same for all seeds:
+    the seeds don't tell what is tied, only the scores of the images do."""
+    place = list(METHODS).index(e.fit.method)
+    random = np.random.default_rng([place, *e.case.encode(), *e.protocol.encode()])
+    images = np.random.default_rng(e.fit.seed).normal(size=600) + (np.arange(600) >= 60)
+    made, arrays = {}, {}
+    for score in METHODS[e.fit.method]:
+        values = (images + 0.3 * random.normal(size=600)).astype(np.float32)
+        arrays |= {f"normal.{score}": values[:60], f"anomaly.{score}": values[60:]}
+        made[score] = measure(values[:60], values[60:])
+    return made, arrays
+
+
+@pytest.mark.parametrize(("make", "records"), [(apart, 50_000), (tied, 5_040)])
+def test_a_leaderboard_from_many_records(within, here, make, records):
+    written = [
+        write_records(Store(Path("results")), Request([protocol], tuple(METHODS), seeds=range(records // 80)), make)
+        for protocol in ("test1", "test3")
+    ]
+    assert sum(written) == records
+    found, told = [], "" if make is apart else ", whose scores are all looked at"
+    within(
+        f"leaderboard from {records} records{told}",
+        lambda: found.append(harness("leaderboard").out),
+        budget=10,
+        rounds=1,
+    )
+    assert sum(int(fits) for fits in re.findall(r"(\d+) fits,", found[-1])) == records
 
 
 def test_memory_does_not_grow_with_the_fits_done(also, here):

@@ -27,15 +27,17 @@ import victim
 from kept import differences, kept
 
 METHODS = "subcluster,rotnet,ssl,isif,jigsaw"
-COMMAND = ("run", "--protocol", "test2", "--case", "2", "--method", METHODS, "--set", "recipe.epochs=3")
-COMMAND += ("--set", "jigsaw.orders=6")
+COMMAND = ["run", "--protocol", "test2", "--case", "2", "--method", METHODS, "--set", "recipe.epochs=3"]
+COMMAND += ["--set", "jigsaw.orders=6"]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--jobs", type=int, default=1, help="fits at once in each run that is killed")
     wanted = parser.parse_args()
+    COMMAND.extend(("--jobs", str(wanted.jobs)))
     draw = random.Random(wanted.seed)
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)

@@ -1,0 +1,88 @@
+"""The commands for data sets: `harness data list`, `harness data fetch` and `harness data verify`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from harness.completion import plugin_names
+from harness.errors import DataMissing
+from harness.listing import rows_of
+from harness.options import data_option, options, plugin_option, settings_option
+
+if TYPE_CHECKING:
+    from harness.dataset import Dataset
+
+chosen = options(
+    click.argument("name", shell_complete=plugin_names("dataset")), settings_option, data_option, plugin_option
+)
+
+
+@click.group()
+def data() -> None:
+    """Data sets: which there are, fetch them, see that they are whole."""
+
+
+@data.command("list")
+@plugin_option
+def list_(plugin_paths: tuple[Path, ...]) -> None:
+    """The data sets that there are.
+
+    \b
+    harness data list
+    """
+    for row in rows_of("datasets", plugin_paths):
+        click.echo(f"{row['name']}\n    {row['summary']}")
+
+
+@data.command()
+@chosen
+def fetch(name: str, settings: tuple[str, ...], data: Path, plugin_paths: tuple[Path, ...]) -> None:
+    """Download a data set into the data folder.
+
+    \b
+    harness data fetch mnist --data ~/data
+    """
+    from harness.dataset import Dataset
+
+    dataset = _dataset(name, settings, data, plugin_paths)
+    if type(dataset).fetch is Dataset.fetch:
+        click.echo(f"{name}: there is nothing to download; harness show {name} says where it comes from", err=True)
+    dataset.fetch()
+    _verify(dataset)
+
+
+@data.command()
+@chosen
+def verify(name: str, settings: tuple[str, ...], data: Path, plugin_paths: tuple[Path, ...]) -> None:
+    """Load a data set, and say how many images there are.
+
+    \b
+    harness data verify mnist --data ~/data
+    harness data verify folder --set folder.path=/my/pictures
+    """
+    _verify(_dataset(name, settings, data, plugin_paths))
+
+
+def _dataset(name: str, settings: Iterable[str], data: Path, plugin_paths: tuple[Path, ...]) -> Dataset:
+    from harness.plugins import Plugins
+    from harness.settings import check_owners, parse_settings
+    from harness.spec import check
+
+    plugins, parsed = Plugins(plugin_paths), parse_settings(settings)
+    cls = plugins.get("dataset", name)
+    check_owners(parsed, [name])
+    return plugins.dataset(name, data, check(cls.Params, parsed.get(name, {}), f"--set {name}"))
+
+
+def _verify(dataset: Dataset) -> None:
+    for split in ("train", "test"):
+        classes = dataset.classes_in(split)
+        if not classes:
+            raise DataMissing(f"{dataset.name}: no class has images in the split {split!r}")
+        images, labels = dataset.load(split, classes)
+        shape = " x ".join(map(str, images.shape[1:]))
+        click.echo(f"{dataset.name} {split}: {len(images)} images of {shape}, {len(labels.unique())} classes")

@@ -1,0 +1,148 @@
+"""Several fits at once on this machine, each in a process of its own: a small one leaves a device half idle."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import multiprocessing
+import os
+import queue
+import signal
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
+from typing import Any
+
+from harness.executors.driver import PATIENCE, Driver, Lost, begun, setup
+from harness.executors.remote import FitFiles, Outcome, Setup, carry_out
+from harness.plan import Evaluation, Fit, Plan
+from harness.run import Worker
+
+SPAWN = multiprocessing.get_context("spawn")  # a forked process can't use a GPU that its parent uses
+
+
+def execute(plan: Plan, worker: Worker, jobs: int, devices: Sequence[str]) -> None:
+    """Carry out whatever a plan has to do, and record it.
+
+    Args:
+        worker: the driver's, which trains nothing itself.
+        jobs: how many fits at a time, at most. Each has its share of the processor's threads, even if fewer are left:
+            a run that was interrupted is to end with the same numbers.
+        devices: the processes take them in turn.
+
+    Raises:
+        DataMissing: the data set is not there.
+        Unwritable: the results folder takes no more.
+    """
+    with begun(plan, worker) as waiting:
+        if not waiting:
+            return
+        pool = _Pool(worker, jobs, min(jobs, len(waiting)), devices)
+        try:
+            pool.work_through(waiting)
+        finally:
+            pool.stop()
+
+
+class _Pool(Driver):
+    """A fit is a task of a process pool. If a process dies, whichever fits it may have been are begun again, each
+    alone; one that is lost alone has failed."""
+
+    def __init__(self, worker: Worker, jobs: int, size: int, devices: Sequence[str]):
+        super().__init__(worker)
+        self.jobs, self.size, self.devices = jobs, size, devices
+        self.setup = setup(worker, device=devices[0], jobs=-(-jobs // len(devices)))
+        self.suspects: set[str] = set()
+        self.others = set(multiprocessing.active_children())
+        self._open()
+
+    def _open(self) -> None:
+        import torch
+
+        self.told = SPAWN.Queue()
+        threads = max(1, torch.get_num_threads() // self.jobs)
+        self.pool = concurrent.futures.ProcessPoolExecutor(
+            self.size, SPAWN, _begin, (self.setup, self.devices, SPAWN.Value("i", 0), threads, self.told)
+        )
+        # All are begun now, since the pool looks after those that were there at its last task; and deaf to a Ctrl-C,
+        # which would end them with a traceback each, until they have got so far as to ignore it.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        for _ in range(self.size):
+            self.pool.submit(os.getpid)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    def room(self) -> int:
+        if not self.suspects:
+            return self.size
+        left = {fit.id for fit, *_ in (*self.waiting, *self.running.values())}
+        return 1 if self.suspects & left else self.size
+
+    def start(self, fit: Fit, evaluations: list[Evaluation], trained: bool, files: FitFiles | None) -> Any:
+        return self.pool.submit(_work, fit, evaluations, trained, files)
+
+    def finished(self) -> list[Any]:
+        return list(concurrent.futures.wait(self.running, PATIENCE, concurrent.futures.FIRST_COMPLETED).done)
+
+    def outcome(self, task: concurrent.futures.Future) -> Outcome:
+        try:
+            return task.result()
+        except BrokenProcessPool as error:
+            raise Lost("the process that carried it out died, perhaps for want of memory") from error
+
+    def retries(self, fit: Fit) -> bool:
+        if not self.running:  # the last that the broken pool had
+            self.pool.shutdown()
+            self._open()
+        if fit.id in self.suspects:
+            self.suspects.discard(fit.id)
+            return False
+        self.suspects.add(fit.id)
+        return True
+
+    def events(self) -> Iterable[tuple[str, str, tuple]]:
+        with contextlib.suppress(queue.Empty):
+            while True:
+                yield self.told.get_nowait()
+
+    def stop(self) -> None:
+        for child in set(multiprocessing.active_children()) - self.others:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child.pid, signal.SIGINT)
+        self.pool.shutdown(cancel_futures=True)
+        super().stop()
+
+
+def _begin(setup: Setup, devices: Sequence[str], counter: Any, threads: int, told: Any) -> None:
+    """What a new process does first."""
+    import torch
+
+    global _setup, _told
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    threading.Thread(target=_end_with_the_parent, daemon=True).start()
+    torch.set_num_threads(threads)
+    told.cancel_join_thread()
+    with counter.get_lock():
+        place, counter.value = counter.value, counter.value + 1
+    _setup, _told = replace(setup, device=devices[place % len(devices)]), told
+
+
+def _end_with_the_parent() -> None:
+    multiprocessing.parent_process().join()
+    os._exit(1)
+
+
+def _work(fit: Fit, evaluations: list[Evaluation], trained: bool, files: FitFiles | None) -> Outcome:
+    with _interruptible():
+        return carry_out(_setup, fit, evaluations, trained, files, lambda *event: _told.put(event))
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """A Ctrl-C ends a fit, once the write in hand is done; a process that waits for one is ended by its parent."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,0 +1,71 @@
+"""What makes training faster and changes the result by rounding alone: what is allowed, and what the device has."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from harness.method import Run
+
+
+@dataclass(frozen=True)
+class Numerics:
+    """How a training computes, once it is seen what the device can do."""
+
+    bfloat16: bool
+    channels_last: bool
+    fused: bool
+    compile: bool
+
+
+def choose(run: Run) -> Numerics:
+    """What the run allows, its recipe wants and its device has; noted in the run, with what had to be left out."""
+    device = torch.device(run.device)
+    half = run.recipe.precision == "bfloat16" and "bfloat16" in run.faster_by
+    compiled = "compile" in run.faster_by
+    left_out = []
+    if half and not has_bfloat16(device):
+        half = False
+        left_out.append("bfloat16, which this device would only emulate: trained in float32")
+    if compiled and (missing := _missing_compiler(device)):
+        compiled = False
+        left_out.append(f"compile, for want of {missing}")
+    chosen = Numerics(half, "channels_last" in run.faster_by, "fused" in run.faster_by, compiled)
+    run.numerics.update(
+        precision="bfloat16" if half else "float32",
+        channels_last=chosen.channels_last,
+        fused=chosen.fused,
+        compile=compiled,
+    )
+    if left_out:
+        run.numerics["left_out"] = "; ".join(left_out)
+    return chosen
+
+
+def layout(run: Run) -> torch.memory_format:
+    """How images and weights lie in memory."""
+    return torch.channels_last if "channels_last" in run.faster_by else torch.contiguous_format
+
+
+@cache
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether the device computes in bfloat16 itself: emulated, it is many times slower than float32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    asked = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(getattr(torch.cpu, name, bool)() for name in asked)
+
+
+def _missing_compiler(device: torch.device) -> str:
+    """What torch.compile would need and does not find; empty if all is there."""
+    if device.type == "cuda" and importlib.util.find_spec("triton") is None:
+        return "the package triton"
+    wanted = [os.environ["CXX"]] if os.environ.get("CXX") else ["c++", "g++", "clang++"]
+    return "" if any(map(shutil.which, wanted)) else f"a C++ compiler ({', '.join(wanted)})"

@@ -1,0 +1,272 @@
+"""Leaderboards as one web page: a single file that needs no server and no network.
+
+The tables are plain HTML, and readable without a script; the script sorts and filters them, and opens what is behind a
+cell. Names come from users' files: the template escapes every one, and the page may run no script but its own.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from html.parser import HTMLParser
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from harness import __version__
+from harness.leaderboard import FAILED, INCOMPLETE, NOT_RUN, SKIPPED, Leaderboard, Line, Variant, declared_as
+from harness.page.evidence import Evidence, paper_data, rounded
+from harness.page.pictures import pictures
+from harness.plugins import Plugins
+from harness.protocol import Case
+from harness.published import AVERAGE, Published
+from harness.records import Record, slug
+from harness.table import Cell, one_line
+from harness.ties import Scores
+
+SIGN = '<meta name="generator" content="harness'
+"""By which a page of ours is told from any other."""
+HERE = Path(__file__).parent
+KINDS = {NOT_RUN: "unrun", SKIPPED: "skipped", FAILED: "failed", INCOMPLETE: "unrun", "": "none"}
+
+
+def page(
+    boards: Sequence[Leaderboard],
+    scores: Scores,
+    published: Sequence[Published],
+    plugins: Plugins | None = None,
+    data: Path = Path("data"),
+    before: str = "",
+) -> str:
+    """The page of several leaderboards.
+
+    Args:
+        scores: of a record, by image: `Store.scores`.
+        published: numbers to show beside ours.
+        plugins: among which the data sets are; without them the page has no pictures of test images.
+        data: the folder of the data sets; those that are not there have no pictures in the page.
+        before: an earlier page, whose pictures are kept where the data are not at hand.
+
+    Raises:
+        HarnessError: scores can't be read.
+    """
+    evidence = Evidence(scores, published)
+    views = [_board(board, evidence) for board in boards]
+    shown = pictures(_drawn(boards), scores, plugins, data, _embedded(before, "pictures")) if plugins else {}
+    return (
+        _environment()
+        .get_template("page.html")
+        .render(
+            boards=views,
+            choices={
+                key: list(dict.fromkeys(view[key] for view in views)) for key in ("protocol", "dataset", "recipe")
+            },
+            methods=dict(sorted({method: None for view in views for method in view["methods"]}.items())),
+            any_paper=any(view["paper"] for view in views),
+            data=_clean(evidence.data()),
+            pictures=_clean(shown),
+            version=__version__,
+        )
+    )
+
+
+def claims(text: str) -> tuple[dict[str, list[list[str]]], dict[str, Any]]:
+    """What a page says in its tables, and of each run: all but curves, histograms and pictures, which are drawn.
+
+    Returns:
+        by the name of the leaderboard, each row's cells, with the number behind the text; and what the cells open.
+    """
+    reader = _Reader()
+    reader.feed(text)
+    data = _embedded(text, "data")
+    entries = data.get("entries")
+    for entry in entries if isinstance(entries, list) else ():
+        for drawn in ("roc", "histogram"):
+            entry.pop(drawn, None)
+    return reader.tables, data
+
+
+# What is shown
+
+
+def _board(board: Leaderboard, evidence: Evidence) -> dict[str, Any]:
+    evidence.begin(board)
+    first, table = board.records[0], board.table
+    turned = board.protocol.table.rows == "methods"
+    cells = [
+        [_cell(cell, board, evidence, *board.cell_of(row, column)) for column, cell in enumerate(line[1:], 1)]
+        for row, line in enumerate(table.cells)
+    ]
+    rows = [
+        {
+            "heading": line[0].text,
+            "method": board.lines[row].variant.method if turned else "",
+            "find": "" if turned else _classes(board, row),
+            "cells": cells[row],
+        }
+        for row, line in enumerate(table.cells)
+    ]
+    foot = rows[-1:] if table.rule_before_last else []
+    return {
+        "name": board.name,
+        "anchor": slug(board.name),
+        "title": table.title,
+        "protocol": first.protocol,
+        "dataset": first.dataset,
+        "recipe": first.recipe,
+        "seeds": sorted({record.seed for record in board.records}),
+        "corner": table.head[-1][0],
+        "groups": [] if turned else _groups(board),
+        "columns": [{"name": name, "method": ""} for name in table.head[-1][1:]]
+        if turned
+        else [
+            {"name": name or "–", "method": line.variant.method}
+            for name, line in zip(table.head[-1][1:], board.lines, strict=True)
+        ],
+        "rows": rows[: len(rows) - len(foot)],
+        "foot": foot,
+        "notes": table.notes,
+        "methods": [line.variant.method for line in board.lines],
+        "paper": any(cell["paper"] for row in cells for cell in row),
+    }
+
+
+def _groups(board: Leaderboard) -> list[dict[str, Any]]:
+    found = []
+    for (method, name), lines in groupby(board.lines, key=lambda line: (line.variant.method, line.group)):
+        found.append({"name": name, "method": method, "width": len(list(lines))})
+    return found
+
+
+def _cell(cell: Cell, board: Leaderboard, evidence: Evidence, line: Line, place: int) -> dict[str, Any]:
+    number, sign, spread = cell.text.partition(" ± ")
+    if cell.value is not None and not sign:  # one seed, with or without "(1 of 3 runs)"
+        number, _, spread = cell.text.partition(" ")
+    kind = "number" if cell.value is not None else KINDS.get(cell.text, "failed")
+    where = board.places[place]
+    average = board.protocol.table.average and place == len(board.places) - 1
+    paper = evidence.paper(line, AVERAGE if average else where)
+    return {
+        "kind": kind,
+        "place": where,
+        "number": number,
+        "spread": f"{sign.strip()} {spread}".strip(),
+        "value": None if cell.value is None else rounded(cell.value),
+        "bold": cell.bold,
+        "paper": paper_data(paper) if paper else None,
+        "entries": [evidence.entry(line, case, records) for case, records in _cases(board, line, place)],
+    }
+
+
+def _cases(board: Leaderboard, line: Line, place: int) -> list[tuple[Case, list[Record]]]:
+    """The cases that a number is the mean of, with their records."""
+    every = board.protocol.cases(declared_as(board.records[0]))
+    found: list[tuple[Case, list[Record]]] = []
+    for turn, name in enumerate(board.places):
+        here = [case for case in every if case.row == name and line.anomaly_set in case.anomalies]
+        average = board.protocol.table.average and place == len(board.places) - 1
+        counted = all(case.averaged for case in every if case.row == name)
+        if turn == place or (average and counted):
+            found += zip(here, line.made_from[turn], strict=False)
+    return found
+
+
+def _classes(board: Leaderboard, row: int) -> str:
+    """The classes of a row, by which it can be found."""
+    cases = [case for case in board.protocol.cases(declared_as(board.records[0])) if case.row == board.places[row]]
+    names = (name for case in cases for part in (case.normal, *case.anomalies.values()) for name in part)
+    return " ".join(dict.fromkeys(names))
+
+
+def _drawn(boards: Iterable[Leaderboard]) -> list[Record]:
+    """Of each number, the record of the lowest seed that has it."""
+    found: dict[tuple, Record] = {}
+    for board in boards:
+        for record in sorted(board.records, key=lambda record: record.seed):
+            for score in record.scores:
+                key = (board.name, Variant.of(record), score, record.case, record.anomaly_set)
+                found.setdefault(key, record)
+    return list({record.cell: record for record in found.values()}.values())
+
+
+# The template
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+        finalize=lambda value: one_line(value) if isinstance(value, str) and not isinstance(value, Markup) else value,
+    )  # fmt: skip
+    environment.policies["json.dumps_kwargs"] = {"sort_keys": False, "separators": (",", ":"), "allow_nan": False}
+    style, script = ((HERE / f"page.{kind}").read_text(encoding="utf-8") for kind in ("css", "js"))
+    environment.globals |= {
+        "style": Markup(style),
+        "script": Markup(script),
+        "style_hash": _hash(style),
+        "script_hash": _hash(script),
+    }
+    return environment
+
+
+def _clean(data: Any) -> Any:
+    """Plain data whose texts stay on one line, as the template's own do."""
+    if isinstance(data, str):
+        return one_line(data)
+    if isinstance(data, Mapping):
+        return {one_line(str(key)): _clean(value) for key, value in data.items()}
+    return [_clean(value) for value in data] if isinstance(data, list | tuple) else data
+
+
+def _hash(text: str) -> str:
+    """By which the page's own policy knows what may run."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+# A page read again
+
+
+def _embedded(text: str, name: str) -> Any:
+    """The data that a page carries under a name; {} if it has none."""
+    found = re.search(rf'<script type="application/json" id="{name}">(.*?)</script>', text, re.DOTALL)
+    try:
+        data = json.loads(found[1]) if found else {}
+    except ValueError:
+        return {}
+    return data if isinstance(data, dict) else {}
+
+
+class _Reader(HTMLParser):
+    def __init__(self):
+        super().__init__()
+        self.tables: dict[str, list[list[str]]] = {}
+        self._name = ""
+        self._in_cell = False
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag == "table":
+            self._name = dict(attrs).get("data-name") or ""
+            self.tables[self._name] = []
+        elif self._name and tag == "tr":
+            self.tables[self._name].append([])
+        elif self._name and tag in ("td", "th"):
+            self.tables[self._name][-1].append(dict(attrs).get("data-value") or "")
+            self._in_cell = True
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag == "table":
+            self._name = ""
+        elif tag in ("td", "th"):
+            self._in_cell = False
+
+    def handle_data(self, data: str) -> None:
+        if self._name and self._in_cell:
+            row = self.tables[self._name][-1]
+            row[-1] = " ".join(f"{row[-1]} {data}".split())

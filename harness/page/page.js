@@ -1,0 +1,359 @@
+"use strict";
+const [data, pictures] = ["data", "pictures"].map((id) => JSON.parse(document.getElementById(id).textContent));
+const form = document.getElementById("filters");
+const dialog = document.getElementById("evidence");
+const tables = [...document.querySelectorAll("table[data-name]")];
+
+// Texts are only ever set as text, never as markup.
+function fill(node, attributes, children) {
+  for (const [name, value] of Object.entries(attributes ?? {})) {
+    if (value !== undefined && value !== false) node.setAttribute(name, value === true ? "" : value);
+  }
+  node.append(...children.flat(Infinity).filter((child) => child !== undefined && child !== null && child !== ""));
+  return node;
+}
+const el = (tag, attributes, ...children) => fill(document.createElement(tag), attributes, children);
+const svg = (tag, attributes, ...children) =>
+  fill(document.createElementNS("http://www.w3.org/2000/svg", tag), attributes, children);
+const three = (value) => value.toFixed(3);
+const signed = (value) => (value < 0 ? "−" : "+") + three(Math.abs(value));
+
+// Sorting: best first, then worst first, then as it was. What has no number stays last.
+
+function makeSortable(table) {
+  const body = table.tBodies[0], original = [...body.rows];
+  const heads = [...table.querySelectorAll("thead th[data-column]")];
+  for (const head of heads) {
+    const column = Number(head.dataset.column);
+    const cycle = column ? ["descending", "ascending"] : ["ascending", "descending"];
+    const button = el("button", { type: "button", class: "sort" }, ...head.childNodes);
+    head.append(button);
+    button.addEventListener("click", () => {
+      const order = cycle[cycle.indexOf(head.getAttribute("aria-sort")) + 1];
+      heads.forEach((other) => other.removeAttribute("aria-sort"));
+      if (order) head.setAttribute("aria-sort", order);
+      body.append(...(order ? sorted(original, column, order === "ascending" ? 1 : -1) : original));
+    });
+  }
+}
+
+function sorted(rows, column, direction) {
+  const text = (row) => row.cells[column].textContent.trim();
+  if (!column) return [...rows].sort((a, b) => direction * text(a).localeCompare(text(b), "en", { numeric: true }));
+  const value = (row) => Number(row.cells[column].dataset.value ?? NaN);
+  return [...rows].sort((a, b) =>
+    isNaN(value(a)) || isNaN(value(b)) ? isNaN(value(a)) - isNaN(value(b)) : direction * (value(a) - value(b)));
+}
+
+// Filters, which the address keeps, so that a view can be passed on.
+
+const FILTERS = ["protocol", "dataset", "recipe", "find"];
+
+function filter() {
+  const wanted = new FormData(form);
+  const methods = wanted.getAll("method");
+  const words = (wanted.get("find") ?? "").toLowerCase().split(/\s+/).filter(Boolean);
+  const keeps = (node) => !methods.length || !node.dataset.method || methods.includes(node.dataset.method);
+  let shown = 0;
+  for (const table of tables) {
+    const section = table.closest("section"), place = section.dataset;
+    const title = `${table.caption.textContent} ${place.protocol} ${place.dataset} ${place.recipe}`;
+    let rows = 0, columns = 0;
+    for (const row of table.tBodies[0].rows) {
+      const text = `${title} ${row.cells[0].textContent} ${row.dataset.find ?? ""}`.toLowerCase();
+      row.hidden = !(keeps(row) && words.every((word) => text.includes(word)));
+      rows += !row.hidden;
+    }
+    for (const cell of table.querySelectorAll("th[data-method], td[data-method]")) cell.hidden = !keeps(cell);
+    columns = [...table.rows[table.tHead.rows.length - 1].cells].filter((cell) => !cell.hidden).length;
+    // The average is over all cases: beside some of them alone it would mislead.
+    if (table.tFoot) table.tFoot.hidden = rows < table.tBodies[0].rows.length;
+    const chosen = ["protocol", "dataset", "recipe"].every((name) => !wanted.get(name) || wanted.get(name) === place[name]);
+    section.hidden = !(chosen && rows && columns > (table.tHead.rows.length > 1 ? 0 : 1));
+    shown += !section.hidden;
+    const link = document.querySelector(`nav a[href="#${CSS.escape(section.id)}"]`);
+    if (link) link.parentNode.hidden = section.hidden;
+  }
+  document.body.classList.toggle("without-paper", form.elements.paper !== undefined && !form.elements.paper.checked);
+  document.getElementById("nothing").hidden = shown > 0;
+  form.querySelector("output").textContent = shown < tables.length ? `${shown} of ${tables.length} tables` : "";
+  const kept = new URLSearchParams(FILTERS.filter((name) => wanted.get(name)).map((name) => [name, wanted.get(name)]));
+  methods.forEach((name) => kept.append("method", name));
+  form.querySelector("button[type=reset]").hidden = !kept.size;
+  if (form.elements.paper && !form.elements.paper.checked) kept.set("paper", "off");
+  if (kept.size || location.hash.includes("=")) history.replaceState(null, "", kept.size ? `#${kept}` : "#");
+}
+
+function restore() {
+  if (!location.hash.includes("=")) return;
+  const kept = new URLSearchParams(location.hash.slice(1));
+  for (const name of FILTERS) if (form.elements[name]) form.elements[name].value = kept.get(name) ?? "";
+  for (const box of form.querySelectorAll("[name=method]")) box.checked = kept.getAll("method").includes(box.value);
+  if (form.elements.paper) form.elements.paper.checked = kept.get("paper") !== "off";
+}
+
+function chooseTheme() {
+  const select = form.elements.theme;
+  // Some browsers keep nothing for a page that is a file.
+  try { select.value = localStorage.getItem("harness-theme") ?? ""; } catch { /* the system's theme, then */ }
+  const apply = () => { document.documentElement.dataset.theme = select.value; };
+  select.addEventListener("change", () => {
+    apply();
+    try { localStorage.setItem("harness-theme", select.value); } catch { /* for this visit only */ }
+  });
+  apply();
+}
+
+// Cells that open
+
+const REASONS = {
+  unrun: " not run, or not for every case",
+  skipped: " does not apply",
+  failed: " with its reason",
+};
+
+function makeOpenable(table) {
+  for (const cell of table.querySelectorAll("td[data-entries]")) {
+    const numbers = cell.dataset.entries.split(" ").map(Number);
+    const first = data.entries[numbers[0]];
+    const name = [`${first.head} ${first.score}`, first.set, numbers.length > 1 ? cell.dataset.place : first.case].filter(Boolean).join(", ");
+    const button = el("button", { type: "button", class: "open", "aria-haspopup": "dialog" }, ...cell.childNodes,
+      el("span", { class: "unseen" }, `${REASONS[cell.className] ?? ""}: evidence for ${name}`));
+    if (REASONS[cell.className]) button.title = (numbers.length === 1 && state(first).reasons.join("; ")) || REASONS[cell.className].trim();
+    cell.append(button);
+    button.addEventListener("click", () => {
+      if (numbers.length > 1) showSeveral(name, numbers, cell);
+      else showOne(first);
+      dialog.showModal();
+      dialog.scrollTop = 0;
+    });
+  }
+  table.addEventListener("keydown", (event) => move(event, table));
+}
+
+function move(event, table) {
+  const step = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] }[event.key];
+  const cell = event.target.closest("td");
+  if (!step || !cell || event.ctrlKey || event.altKey || event.metaKey) return;
+  event.preventDefault();
+  const rows = [...table.rows].filter((row) => !row.hidden && !row.parentNode.hidden);
+  const cells = rows.map((row) => [...row.cells].map((one) => (one.hidden ? null : one.querySelector("button.open"))));
+  let [y, x] = [rows.indexOf(cell.parentNode), cell.cellIndex];
+  do { y += step[0]; x += step[1]; } while (cells[y] && x in cells[y] && !cells[y][x]);
+  cells[y]?.[x]?.focus();
+}
+
+// The evidence
+
+function head(title, subtitle, back) {
+  return el("div", { class: "head" },
+    el("div", {}, back && el("button", { type: "button", class: "back" }, "← back"),
+      el("h2", { id: "evidence-title" }, title), el("p", { class: "tags" }, ...subtitle.map((text) => el("span", {}, text)))),
+    el("form", { method: "dialog" }, el("button", { class: "close", "aria-label": "Close", autofocus: true }, "✕")));
+}
+
+const about = (entry) => [data.boards[entry.board].protocol, data.boards[entry.board].dataset, `case ${entry.case}`,
+  ...(entry.set ? [entry.set] : [])];
+
+function showSeveral(title, numbers, cell) {
+  const one = data.entries[numbers[0]];
+  dialog.replaceChildren(
+    head(title, about(one).slice(0, 2)),
+    el("p", {}, `The mean of ${numbers.length} cases` + (cell.dataset.value ? `: ${three(Number(cell.dataset.value))}.` : ", which needs a number of each.")),
+    el("ul", { class: "several" }, numbers.map((number) => {
+      const entry = data.entries[number];
+      const button = el("button", { type: "button" }, entry.case, el("span", {}, entry.mean === undefined ? state(entry).word : three(entry.mean)));
+      button.addEventListener("click", () => {
+        showOne(entry, () => { showSeveral(title, numbers, cell); dialog.querySelector("button").focus(); });
+        dialog.querySelector("button").focus();
+      });
+      return el("li", {}, button);
+    })));
+}
+
+function state(entry) {
+  const runs = entry.runs.map((number) => data.runs[number]);
+  const bad = runs.filter((run) => run.status !== "ok");
+  if (bad.length) {
+    const failed = bad.some((run) => run.status === "failed");
+    const reasons = [...new Set(bad.map((run) => run.status === "failed" ? `Seed ${run.seed}: ${run.reason}` : run.reason))];
+    const some = bad.length < runs.length ? `${bad.length} of ${runs.length} seeds ` : "";
+    return { word: some + (failed ? "failed" : "does not apply"), reasons, failed };
+  }
+  return { word: "not run", reasons: [] };
+}
+
+function showOne(entry, back) {
+  const runs = entry.runs.map((number) => data.runs[number]);
+  const block = head(`${entry.head} ${entry.score}`, about(entry), back);
+  block.querySelector(".back")?.addEventListener("click", back);
+  dialog.replaceChildren(block, el("div", { class: "numbers" }, ...summary(entry)), classes(entry), ...charts(entry, runs),
+    ...strips(entry), ...(runs.length ? [...madeWith(runs), seeds(entry, runs), ...runs.map((run) => facts(run, runs.length === 1))] : []));
+}
+
+function figure(label, value, note, kind) {
+  return el("div", { class: kind }, el("b", {}, value), el("span", {}, label), note && el("small", {}, note));
+}
+
+function summary(entry) {
+  const found = [];
+  if (entry.mean === undefined) {
+    const { word, reasons, failed } = state(entry);
+    found.push(el("div", { class: failed ? "why failed" : "why" }, el("b", {}, word),
+      ...reasons.map((reason) => el("p", {}, reason)),
+      entry.command && el("p", {}, "There is no record of it. To make one: ", el("code", {}, entry.command))));
+  } else {
+    const spread = entry.std === null ? "one seed" : `± ${three(entry.std)} over ${entry.runs.length} seeds`;
+    found.push(figure(entry.numbers.some(Boolean) ? "AUROC" : entry.score, three(entry.mean), spread, "main"));
+    found.push(figure("95 % interval", entry.interval.map(three).join(" – ")));
+  }
+  if (entry.paper) {
+    found.push(figure(`the paper, ${entry.paper.table}`, entry.paper.printed, entry.paper.note, "paper"));
+    if (entry.paper.difference !== null) found.push(figure("ours − paper", signed(entry.paper.difference), entry.paper.verdict, "paper"));
+  }
+  return found;
+}
+
+function classes(entry) {
+  const clusters = data.facts[entry.normal].map((cluster) => cluster.join(", "));
+  const several = clusters.length > 1 && data.facts[entry.normal].some((cluster) => cluster.length > 1);
+  return el("dl", { class: "classes" },
+    el("dt", {}, "normal"), several ? clusters.map((text) => el("dd", {}, text)) : el("dd", {}, clusters.join(", ")),
+    el("dt", {}, "anomalous"), el("dd", {}, data.facts[entry.anomaly].join(", ")));
+}
+
+// Charts
+
+const BOX = { left: 34, right: 8, top: 8, bottom: 32, width: 300, height: 250 };
+const X = (share) => BOX.left + share * (BOX.width - BOX.left - BOX.right);
+const Y = (share) => BOX.height - BOX.bottom - share * (BOX.height - BOX.top - BOX.bottom);
+const line = (xs, ys) => xs.map((x, i) => `${i ? "L" : "M"}${X(x).toFixed(1)} ${Y(ys[i]).toFixed(1)}`).join("");
+
+function frame(label, xTicks, yTicks, xLabel, ...marks) {
+  return svg("svg", { viewBox: `0 0 ${BOX.width} ${BOX.height}`, role: "img", "aria-label": label },
+    yTicks.map(([at, text]) => [svg("path", { class: "grid", d: line([0, 1], [at, at]) }),
+      svg("text", { x: X(0) - 4, y: Y(at) + 3, "text-anchor": "end" }, text)]),
+    xTicks.map(([at, text], i) => svg("text", { x: X(at), y: Y(0) + 13,
+      "text-anchor": i === xTicks.length - 1 ? "end" : i ? "middle" : "start" }, text)),
+    svg("text", { x: X(0.5), y: BOX.height - 3, "text-anchor": "middle" }, xLabel), marks);
+}
+
+function charts(entry, runs) {
+  if (!entry.roc) return [];
+  const ticks = [[0, "0"], [0.5, ".5"], [1, "1"]];
+  const scored = runs.filter((run, i) => entry.numbers[i]);
+  const curves = entry.roc.map(([x, y], i) =>
+    svg("path", { class: `curve seed${i % 4}`, d: line(x.map((v) => v / 1000), y.map((v) => v / 1000)) },
+      svg("title", {}, `seed ${scored[i].seed}`)));
+  const chart = frame(`ROC curves; area under the curve ${entry.mean === undefined ? "unknown" : three(entry.mean)}`, ticks, ticks,
+    "false positive rate (normal images)", svg("path", { class: "chance", d: line([0, 1], [0, 1]) }), curves);
+  const many = scored.length > 1 ? `, seeds ${scored.map((run) => run.seed).join(", ")}` : "";
+  return [el("div", { class: "charts" },
+    el("figure", {}, el("figcaption", {}, `ROC: true against false positive rate${many}`), chart),
+    el("figure", {}, el("figcaption", {}, "Anomaly scores: ", el("span", { class: "key normal" }, "normal"), " ",
+      el("span", { class: "key anomaly" }, "anomalies"), scored.length > 1 ? `, seed ${scored[0].seed}` : ""), histogram(entry.histogram)))];
+}
+
+function histogram({ ends, normal, anomaly }) {
+  // A score can have most images in one bin; the root keeps the rest in sight.
+  const shares = [normal, anomaly].map((counts) => counts.map((n) => n / counts.reduce((a, b) => a + b, 0)));
+  const top = Math.max(...shares.flat()), height = (share) => Math.sqrt(share / top);
+  const steps = (share, closed) => {
+    const xs = share.flatMap((_, i) => [i / share.length, (i + 1) / share.length]), ys = share.flatMap((s) => [height(s), height(s)]);
+    return closed ? line([0, ...xs, 1], [0, ...ys, 0]) : line(xs, ys);
+  };
+  const rounded = Number(top.toPrecision(1)), marks = [rounded, rounded / 4].filter((share) => share <= top);
+  const percent = (share) => `${Number((100 * share).toPrecision(2))} %`;
+  return frame("Histogram of the anomaly scores of normal images and of anomalies; square-root scale",
+    [[0, ends[0]], [0.5, (ends[0] + ends[1]) / 2], [1, ends[1]]].map(([at, end]) => [at, String(Number(end.toPrecision(3))).replace("-", "−")]),
+    [[0, "0"], ...marks.map((share) => [height(share), percent(share)])], "score; share of images on a square-root scale",
+    svg("path", { class: "bars", d: steps(shares[0], true) }), svg("path", { class: "outline", d: steps(shares[1], false) }));
+}
+
+// Test images
+
+const STRIPS = ["Normal, found most normal", "Normal, found most anomalous", "Anomalies, found most normal", "Anomalies, found most anomalous"];
+const atlases = new Map();
+
+function strips(entry) {
+  if (!entry.roc) return [];
+  const run = data.runs[entry.runs[entry.numbers.findIndex(Boolean)]];
+  const key = run.facts.digests === undefined ? "" : data.facts[run.facts.digests].dataset;
+  const source = pictures[key], four = source?.strips?.[entry.pictures];
+  if (!four) return source?.note ? [el("p", { class: "note" }, source.note + ".")] : [];
+  if (!atlases.has(key)) {
+    atlases.set(key, new Image());
+    atlases.get(key).src = source.atlas;
+  }
+  const image = (place, score) => {
+    const [width, height] = source.size, x = (place % source.columns) * width, y = Math.floor(place / source.columns) * height;
+    const name = `class ${source.classes[place]}, score ${score}`;
+    const canvas = el("canvas", { width, height, role: "img", "aria-label": name, title: name });
+    atlases.get(key).decode().then(() =>
+      canvas.getContext("2d").drawImage(atlases.get(key), x, y, width, height, 0, 0, width, height));
+    return el("li", {}, canvas, el("small", {}, source.classes[place]));
+  };
+  const seed = entry.runs.length > 1 ? `, seed ${run.seed}` : "";
+  return [el("h3", {}, `Test images${seed}`), el("div", { class: "strips" }, four.map((strip, i) =>
+    el("figure", { class: i % 3 ? "wrong" : "" }, el("figcaption", {}, STRIPS[i]), el("ul", {}, strip.map(([place, score]) => image(place, score)))))),
+  el("p", { class: "note" }, `${source.credit}.`)];
+}
+
+// The record
+
+function madeWith(runs) {
+  const fact = (name) => data.facts[runs[0].facts[name]] ?? {};
+  const { commit, dirty, processor } = fact("provenance"), { device, precision } = fact("numerics");
+  const code = commit ? `commit ${commit.slice(0, 12)}${dirty ? " with uncommitted changes" : ""}` : "no commit";
+  return [el("h3", {}, "Runs"), el("p", { class: "note" },
+    [`recipe ${runs[0].recipe}`, [device, precision].filter(Boolean).join(", "), processor, code].filter(Boolean).join(" · "))];
+}
+
+function seeds(entry, runs) {
+  const scored = entry.numbers.some(Boolean);
+  const names = scored ? ["AUROC", "95 % interval", "AUPR", "FPR95"] : [entry.score || "status"];
+  const cells = (run, i) => {
+    const n = entry.numbers[i];
+    if (n) return [three(n[0]), `${three(n[1])} – ${three(n[2])}`, three(n[3]), three(n[4])];
+    return [entry.values[i] === null ? run.status : three(entry.values[i]), ...names.slice(1).map(() => "")];
+  };
+  const time = (seconds) => seconds >= 100 ? `${Math.round(seconds / 60)} min` : `${seconds.toFixed(seconds < 10 ? 1 : 0)} s`;
+  return el("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Seeds" }, el("table", { class: "seeds" },
+    el("thead", {}, el("tr", {}, ["seed", ...names, "training", "scoring"].map((name) => el("th", { scope: "col" }, name)))),
+    el("tbody", {}, runs.map((run, i) => el("tr", {}, el("th", { scope: "row" }, run.seed),
+      cells(run, i).map((text) => el("td", {}, text)), run.seconds.map((seconds) => el("td", {}, time(seconds))))))));
+}
+
+const TITLES = { params: "method parameters", recipe_values: "recipe", numerics: "numerics", diagnostics: "noted while training",
+  digests: "digests", provenance: "made with", settings: "changed with --set", dataset_params: "data set parameters" };
+const plain = (value) => typeof value === "object" && value !== null
+  ? Object.entries(value).map(([name, inner]) => `${name} ${plain(inner)}`).join(", ") : String(value ?? "–");
+
+function facts(run, open) {
+  const rows = [["recipe", run.recipe], ["status", run.status], ["test images", `${run.images[0]} normal, ${run.images[1]} anomalous`],
+    ["accuracy of sub-clusters", run.accuracy === null ? "" : three(run.accuracy)], ["fit", run.fit], ["scores (SHA-256)", run.scores]];
+  const list = (pairs) => el("dl", {}, pairs.filter(([, value]) => value !== "").map(([name, value]) =>
+    [el("dt", {}, name.replaceAll("_", " ")), el("dd", {}, plain(value))]));
+  return el("details", { open }, el("summary", {}, `Record of seed ${run.seed}`), list(rows),
+    ...Object.entries(run.facts).map(([name, number]) => [el("h3", {}, TITLES[name]), list(Object.entries(data.facts[number]))]));
+}
+
+// To begin with
+
+for (const node of document.querySelectorAll(".scripted, .unscripted")) node.hidden = !node.hidden;
+tables.forEach(makeSortable);
+tables.forEach(makeOpenable);
+chooseTheme();
+restore();
+filter();
+form.addEventListener("input", filter);
+form.addEventListener("submit", (event) => event.preventDefault());
+form.addEventListener("reset", (event) => {
+  event.preventDefault();
+  for (const name of FILTERS) if (form.elements[name]) form.elements[name].value = "";
+  for (const box of form.querySelectorAll("[name=method]")) box.checked = false;
+  filter();
+  form.elements.find.focus();
+});
+window.addEventListener("hashchange", () => { restore(); filter(); });
+dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });

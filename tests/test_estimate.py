@@ -1,0 +1,151 @@
+"""What a plan will take, against numbers worked out by hand; and what a record says of time and memory."""
+
+from __future__ import annotations
+
+import json
+import mmap
+from pathlib import Path
+
+import pytest
+from tiny import MEAN, case, harness, named, plugin
+
+from harness.estimate import Estimate, duration
+from harness.peak import Peak
+from harness.run import per_second
+
+METHOD, OTHER = "mean-image", "other"
+
+
+def record_files(method: str) -> list[Path]:
+    return sorted(Path("results/records").rglob(f"{method}/*.json"))
+
+
+def took(path: Path, **values) -> None:
+    """Let a record say that it took another time; what is in a dict is changed in it."""
+    record = json.loads(path.read_text())
+    for key, value in values.items():
+        record[key] = record[key] | value if isinstance(value, dict) else value
+    path.write_text(json.dumps(record))
+
+
+def last_line(*words: str) -> str:
+    return harness("plan", *words).out.splitlines()[-1]
+
+
+def test_a_plan_is_judged_by_the_fits_on_record(here):
+    first, second = plugin(METHOD), plugin(OTHER)
+    protocol = named({"one": case(["0"], "6"), "two": case(["0", "1"], "6", "7"), "three": case(["2", "3", "4"], "6")})
+    ask = ["--protocol", protocol, "--method", f"{first},{second}", "--recipe", "fast"]
+    assert last_line(*ask) == f"no fit on record tells how long this takes (3 of {METHOD}, 3 of {OTHER})"
+    harness("run", *ask[:3], first, *ask[4:], "--case", "one,two")
+    (one, two), epochs = (
+        record_files(METHOD),
+        json.loads(record_files(METHOD)[0].read_text())["recipe_values"]["epochs"],
+    )
+    # A class and epoch of training: 2 s and 4 s, so 3 s at the median. A tested class: 5 s and 2 s, so 3.5 s.
+    took(one, fit_seconds=2.0 * epochs, score_seconds=10.0, provenance={"processor": "a machine"})
+    took(two, fit_seconds=8.0 * epochs, score_seconds=8.0, provenance={"processor": "a machine"})
+    seconds = 3 * epochs * 3.0 + 4 * 3.5
+    told = f"judged by 2 fit(s) on record (a machine); without precedent, and not counted: 3 of {OTHER}"
+    assert last_line(*ask) == f"about {duration(seconds)}, {told}"
+    # Another seed of a case that is on record is judged by that case alone: 2 s an epoch, 2 classes of 5 s.
+    line = last_line(*ask[:3], first, *ask[4:], "--case", "one", "--seed", "1,2,3")
+    assert line == f"about {duration(3 * (2.0 * epochs + 10))}, judged by 1 fit(s) on record (a machine)"
+    # Twice the epochs, twice the training.
+    line = last_line(*ask[:3], first, *ask[4:], "--case", "one", "--seed", "1", "--set", f"recipe.epochs={2 * epochs}")
+    assert line == f"about {duration(4.0 * epochs + 10)}, judged by 1 fit(s) on record (a machine)"
+
+
+def test_only_the_machine_of_the_newest_record_counts_and_what_ran_beside_it_took_a_part(here):
+    method = plugin(METHOD)
+    ask = ["--protocol", named({"one": case(["0"], "6")}), "--method", method, "--recipe", "fast"]
+    harness("run", *ask, "--seed", "0,1,2")
+    for path, (processor, finished, jobs) in zip(
+        record_files(METHOD),
+        [("slow", "2026-01-01", 1), ("fast", "2026-01-02", 4), ("fast", "2026-01-03", 2)],
+        strict=True,
+    ):
+        seconds = 4000.0 if processor == "slow" else 40.0
+        where = {"processor": processor, "finished": finished}
+        took(path, fit_seconds=seconds, score_seconds=0.0, provenance=where, numerics={"jobs": jobs})
+    # Of the two fast ones, a quarter and a half of 40 s: 15 s at the median.
+    assert last_line(*ask, "--seed", "3,4") == "about 30 s, judged by 2 fit(s) on record (fast)"
+
+
+def test_a_finished_fit_is_only_scored_and_a_finished_plan_takes_nothing(here):
+    method = plugin(METHOD)
+    first, second = named({"one": case(["0"], "6")}), named({"one": case(["0"], "6", "7")}, name="second")
+    ask = ["--method", method, "--recipe", "fast"]
+    harness("run", "--protocol", first, *ask)
+    took(*record_files(METHOD), fit_seconds=5000.0, score_seconds=20.0, provenance={"processor": "a machine"})
+    assert last_line("--protocol", first, *ask) == "1 evaluations (1 done); nothing to train"
+    told = "about 30 s, judged by 1 fit(s) on record (a machine)"
+    assert last_line("--protocol", second, *ask) == told  # 3 classes at 10 s
+
+
+def test_records_from_before_are_as_good_as_ever(here):
+    method = plugin(METHOD)
+    ask = ["--protocol", named({"one": case(["0"], "6")}), "--method", method, "--recipe", "fast"]
+    harness("run", *ask)
+    (path,) = record_files(METHOD)
+    record = json.loads(path.read_text())
+    for name in ("n_train", "train_images_per_second", "score_images_per_second", "peak_memory_mib"):
+        del record[name]
+    path.write_text(json.dumps(record))
+    assert harness("plan", *ask).statuses == ["done"]
+    assert "judged by 1 fit(s)" in last_line(*ask, "--seed", "1")
+
+
+def test_the_record_tells_time_and_memory(here):
+    method = plugin(METHOD, fit=f"{MEAN}\n        [run.progress(epoch, 3, 0.0) for epoch in (1, 2, 3)]")
+    ask = ["--protocol", named({"one": case(["0"], "6")}), "--method", method, "--recipe", "fast"]
+    harness("run", *ask)
+    (path,) = record_files(METHOD)
+    record = json.loads(path.read_text())
+    assert record["n_train"] > 0
+    (fit,) = (json.loads(file.read_text()) for file in Path("results/fits").glob("*.json"))
+    assert record["train_images_per_second"] * fit["seconds"] == pytest.approx(3 * record["n_train"], rel=1e-3)
+    assert record["score_images_per_second"] > 0
+    # What a finished fit took is known when it is scored again.
+    path.unlink()
+    harness("run", *ask)
+    again = json.loads(path.read_text())
+    for name in ("n_train", "fit_seconds", "train_images_per_second", "peak_memory_mib"):
+        assert again[name] == record[name]
+
+
+def test_images_per_second():
+    assert per_second(12345, 2.0) == 6172
+    assert per_second(1, 3.0) == 0.3333
+
+
+def test_a_peak_is_of_what_came_after_it_was_asked_for():
+    if not Peak("cpu").watches:
+        pytest.skip("this system does not begin anew")
+
+    def most(mib: int) -> float:
+        peak = Peak("cpu")
+        with mmap.mmap(-1, mib * 2**20) as area:  # given back when it is closed, whatever keeps freed memory
+            for _ in range(mib):
+                area.write(b"x" * 2**20)
+        return peak.mib
+
+    large, small = most(300), most(10)
+    assert 250 < large - small < 350
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [
+        *[(0.2, "1 s"), (89, "89 s"), (90, "2 min"), (89 * 60, "89 min"), (90 * 60, "1 h 30 min"), (7200, "2 h")],
+        *[(47.4 * 3600, "47 h 24 min"), (48 * 3600, "2 d"), (52 * 3600, "2 d 4 h")],
+    ],
+)
+def test_durations(seconds, said):
+    assert duration(seconds) == said
+
+
+def test_an_estimate_without_any_precedent_says_so():
+    assert (
+        str(Estimate(0.0, 0, 0, "", {"a": 2, "b": 1})) == "no fit on record tells how long this takes (2 of a, 1 of b)"
+    )

@@ -1,0 +1,276 @@
+"""The leaderboard's page as a reader meets it: in Chromium, with mouse, keyboard, a phone, a dark room."""
+
+from __future__ import annotations
+
+import shutil
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from made_up import metrics
+from made_up import record as made_up_record
+from tiny import case, harness, named, plugin
+
+from harness.leaderboard import leaderboards
+from harness.page import page
+from harness.plugins import Plugins
+from harness.published import read_published
+from harness.records import Store
+
+playwright = pytest.importorskip("playwright.sync_api", reason="needs uv run --group browser pytest")
+axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs uv run --group browser pytest")
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed: apt-get install chromium")
+
+# Root may not use the sandbox; the rest keeps the browser itself off the network.
+FLAGS = ["--no-sandbox", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+MEAN = "self.mean = train.images.float().mean(0)"
+
+
+@pytest.fixture(scope="module")
+def address(run_here):
+    """Three tables: of digits, with a method that fails and one that was not run; with averages, methods as rows; and
+    of MNIST, for which the paper has numbers."""
+    with run_here("browser") as here:
+        bad = plugin("bad", fit=f"assert run.seed, 'no luck <today>'; {MEAN}")
+        harness(
+            "run", "--protocol", "test2", "--case", "1,2,3", "--seed", "0,1", "--method", f"{plugin()},{bad}", code=1
+        )
+        cases = {"a": case(["0", "1"], "6"), "b": case(["2"], "patches")}
+        own = named(cases, table={"title": "Table 9", "average": True, "rows": "methods"})
+        harness("run", "--protocol", own, "--method", f"{plugin()},{plugin('other')}")
+        store = Store(Path("results"))
+        records = [*store.records(), made_up_record("test2", "mnist", "3", "ssl", {"KL": metrics(0.7)})]
+        pairs = {"normal.KL": np.arange(20.0), "anomaly.KL": np.arange(5.0, 25)}
+
+        def scores(record):
+            return store.scores(record) if record.dataset == "digits" else pairs
+
+        text = page(leaderboards(records, [str(own)]), scores, read_published(), Plugins(), here)
+        (here / "index.html").write_text(text, encoding="utf-8")
+        return (here / "index.html").as_uri()
+
+
+@pytest.fixture(scope="module")
+def visit(address):
+    """Opens the page anew, as someone with these settings; in the end nothing may have gone wrong or been fetched."""
+    with playwright.sync_playwright() as tool:
+        browser = tool.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+
+        @contextmanager
+        def enter(fragment: str = "", **settings):
+            context = browser.new_context(**{"viewport": {"width": 1200, "height": 900}} | settings)
+            found, said, asked = context.new_page(), [], []
+            found.set_default_timeout(10_000)
+            found.on("console", lambda message: said.append(message.text))
+            found.on("pageerror", lambda error: said.append(str(error)))
+            found.on("request", lambda request: asked.append(request.url))
+            found.goto(address + fragment)
+            yield found
+            context.close()
+            assert said == []
+            assert {url.partition("#")[0] for url in asked if not url.startswith("data:")} == {address}
+
+        yield enter
+        browser.close()
+
+
+def violations(found) -> list[str]:
+    # The library adds a script tag, which the page's own policy forbids; evaluated, it runs beside the page.
+    source = Path(axe.__file__).with_name("axe.min.js").read_text(encoding="utf-8")
+    found.evaluate(f"() => {{ {source}; window.axe = axe; }}")
+    return [f"{one['id']}: {one['nodes'][0]['html']}" for one in found.evaluate("axe.run()")["violations"]]
+
+
+def table(found, name: str):
+    return found.locator(f"table[data-name={name}]")
+
+
+def column(found, name: str, place: int) -> list[str]:
+    cells = table(found, name).locator(f"tbody tr > :nth-child({place + 1})")
+    return [text.split()[0] for text in cells.all_inner_texts()]
+
+
+TEST2, OWN, MNIST = "test2-digits-small", "mine-digits-small", "test2-mnist-paper"
+
+
+def test_a_column_is_sorted_by_mouse_and_by_keyboard(visit):
+    with visit() as found:
+        heads = table(found, TEST2).locator("thead th[data-column]")
+        names = heads.all_inner_texts()
+        place = max(i for i, name in enumerate(names) if name.startswith("L2"))
+        head = heads.nth(place)
+        before = column(found, TEST2, place)
+        numbers = sorted((text for text in before if text[0].isdigit()), reverse=True)
+        empty = [text for text in before if not text[0].isdigit()]
+        assert len(numbers) == 3
+        assert empty == ["not", "not"]
+        head.get_by_role("button").click()
+        assert column(found, TEST2, place) == [*numbers, *empty]
+        assert head.get_attribute("aria-sort") == "descending"
+        found.keyboard.press("Enter")
+        assert column(found, TEST2, place) == [*reversed(numbers), *empty]
+        assert head.get_attribute("aria-sort") == "ascending"
+        found.keyboard.press("Space")
+        assert column(found, TEST2, place) == before
+        assert head.get_attribute("aria-sort") is None
+        # Rows stay whole: each number keeps its heading.
+        heads.first.get_by_role("button").click()
+        found.keyboard.press("Enter")
+        assert column(found, TEST2, 0) == [*"54321"]
+        assert column(found, TEST2, place) == before[::-1]
+
+
+def test_filters_leave_what_was_asked_for_and_are_kept_in_the_address(visit):
+    with visit() as found:
+
+        def shown() -> set[str]:
+            tables = found.locator("table[data-name]").all()
+            return {one.get_attribute("data-name") for one in tables if one.is_visible()}
+
+        assert shown() == {TEST2, OWN, MNIST}
+        found.get_by_label("Data set").select_option("mnist")
+        assert shown() == {MNIST}
+        assert found.locator("output").inner_text() == "1 of 3 tables"
+        found.get_by_label("Data set").select_option("")
+        found.get_by_label("Protocol").select_option("mine")
+        assert shown() == {OWN}
+        found.get_by_role("button", name="Show everything").click()
+        assert shown() == {TEST2, OWN, MNIST}
+        found.get_by_label("Recipe").select_option("small")
+        assert shown() == {TEST2, OWN}
+        found.get_by_label("other").check()
+        assert shown() == {OWN}
+        assert table(found, OWN).locator("tbody tr:visible").count() == 1
+        found.get_by_label("other").uncheck()
+        found.get_by_label("mean-image").check()
+        heads = table(found, TEST2).locator("thead th:visible").all_inner_texts()
+        assert [head.split()[0] for head in heads] == ["number", "mean-image", "L2"]
+        found.get_by_label("Find").fill("  3 TABLE ")
+        assert table(found, TEST2).locator("tbody tr:visible th").all_inner_texts() == [
+            "3",
+            "4",
+            "5",
+        ]  # by their classes
+        kept = found.url
+        found.get_by_label("Find").fill("no such thing")
+        assert shown() == set()
+        assert found.get_by_text("Nothing matches").is_visible()
+    with visit("#" + kept.partition("#")[2]) as found:
+        assert table(found, TEST2).locator("tbody tr:visible").count() == 3
+        assert found.get_by_label("mean-image").is_checked()
+
+
+def test_the_paper_s_numbers_on_and_off(visit):
+    with visit() as found:
+        paper = found.get_by_text("paper 0.86")
+        assert paper.first.is_visible()
+        found.get_by_label("the paper’s numbers").uncheck()
+        assert not paper.first.is_visible()
+        found.reload()
+        assert not paper.first.is_visible()
+        found.get_by_label("the paper’s numbers").check()
+        assert paper.first.is_visible()
+
+
+def test_a_cell_opens_its_evidence(visit):
+    with visit() as found:
+        cell = table(found, TEST2).locator("td.number button").last
+        shown = cell.inner_text().split()[0]
+        cell.click()
+        dialog = found.get_by_role("dialog")
+        assert dialog.get_by_role("heading", level=2).inner_text() == "mean-image L2"
+        assert dialog.locator(".main b").inner_text() == shown
+        assert dialog.locator("path.curve").count() == 2
+        assert len(dialog.locator("path.curve").first.get_attribute("d").split("L")) > 10
+        assert len(dialog.locator("path.bars").get_attribute("d").split("L")) > 10
+        assert [row.split()[0] for row in dialog.locator("table.seeds tbody tr").all_inner_texts()] == ["0", "1"]
+        strips = dialog.locator(".strips figure")
+        assert strips.count() == 4
+        found.wait_for_function(  # drawn, and not alike
+            "new Set([...document.querySelectorAll('canvas')].map((one) => one.toDataURL())).size > 20"
+        )
+        record = dialog.get_by_text("Record of seed 1")
+        record.click()
+        assert dialog.get_by_text("digests").last.is_visible()
+        dialog.get_by_role("button", name="Close").click()
+        assert not dialog.is_visible()
+
+
+def test_cells_open_and_close_by_keyboard_alone(visit):
+    with visit() as found:
+        for _ in range(200):
+            found.keyboard.press("Tab")
+            if found.evaluate("document.activeElement.matches('td button')"):
+                break
+        place = "[document.activeElement.closest('tr').rowIndex, document.activeElement.closest('td').cellIndex]"
+        start = found.evaluate(place)
+        found.keyboard.press("ArrowRight")
+        found.keyboard.press("ArrowDown")
+        assert found.evaluate(place) == [start[0] + 1, start[1] + 1]
+        found.keyboard.press("ArrowUp")
+        found.keyboard.press("ArrowUp")  # there is nothing above the first row
+        found.keyboard.press("ArrowLeft")
+        assert found.evaluate(place) == start
+        found.keyboard.press("Enter")
+        dialog = found.get_by_role("dialog")
+        assert dialog.is_visible()
+        assert found.evaluate("document.activeElement.closest('dialog') !== null")
+        found.keyboard.press("Escape")
+        assert not dialog.is_visible()
+        assert found.evaluate(place) == start
+
+
+def test_what_is_not_there_says_why(visit):
+    with visit() as found:
+        dialog = found.get_by_role("dialog")
+        failed = table(found, TEST2).locator("td.failed button").first
+        assert "failed" in failed.inner_text()
+        failed.click()
+        assert dialog.get_by_text("AssertionError: no luck <today>").first.is_visible()
+        found.keyboard.press("Escape")
+        table(found, TEST2).locator("td.unrun button").first.click()
+        assert "harness run --protocol test2 --dataset digits --method ssl --case 1" in dialog.inner_text()
+        found.keyboard.press("Escape")
+        table(found, OWN).locator("td button").nth(2).click()
+        assert "mean of 2 cases" in dialog.inner_text()
+        dialog.get_by_role("button", name="b").first.click()
+        assert dialog.locator("path.curve").count() == 1
+        assert "patches" in dialog.inner_text()
+        dialog.get_by_role("button", name="back").click()
+        assert "mean of 2 cases" in dialog.inner_text()
+
+
+def test_light_and_dark_by_the_system_and_by_the_switch(visit):
+    background = "getComputedStyle(document.documentElement).backgroundColor.match(/[0-9]+/g).map(Number)"
+    light = f"{background}.reduce((sum, part) => sum + part)"
+    for scheme, other in (("light", "dark"), ("dark", "light")):
+        with visit(color_scheme=scheme) as found:
+            assert (found.evaluate(light) > 384) == (scheme == "light")
+            found.get_by_label("Theme").select_option(other)
+            assert (found.evaluate(light) > 384) == (other == "light")
+            found.reload()
+            assert (found.evaluate(light) > 384) == (other == "light")
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(360, "dark"), (1200, "light")])
+def test_it_is_accessible_and_fits_the_screen(visit, width, scheme):
+    with visit(color_scheme=scheme, viewport={"width": width, "height": 740}) as found:
+        fits = f"document.documentElement.scrollWidth <= {width}"
+        assert found.evaluate(fits)
+        assert violations(found) == []
+        for kind in ("number",) if width == 360 else ("number", "failed"):
+            table(found, TEST2).locator(f"td.{kind} button").last.click()
+            dialog = found.get_by_role("dialog")
+            assert found.evaluate(fits)
+            assert dialog.evaluate("(one) => one.scrollWidth <= one.clientWidth")
+            assert violations(found) == []
+            found.keyboard.press("Escape")
+
+
+def test_without_javascript_the_tables_are_there(visit):
+    with visit(java_script_enabled=False) as found:
+        assert table(found, TEST2).locator("tbody tr").count() == 5
+        assert not found.get_by_label("Find").is_visible()
+        assert found.get_by_text("Without JavaScript").is_visible()

@@ -1,0 +1,124 @@
+"""Several fits at once, each in a process: the same records as one after the other, whatever dies."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+import victim
+from kept import differences, kept
+from tiny import MEAN, case, fits, harness, named, plugin, spy
+
+MEET = """
+        import os, time
+        from pathlib import Path
+        (Path(__file__).parent / f"begun-{run.seed}-{os.getpid()}").touch()"""
+"""Begins the `fit` of a method that tells where it is."""
+
+
+def begun() -> dict[int, list[int]]:
+    """The processes that fits of the methods above have been begun in, by seed."""
+    found: dict[int, list[int]] = {}
+    for path in sorted(Path().glob("begun-*")):
+        _, seed, process = path.name.split("-")
+        found.setdefault(int(seed), []).append(int(process))
+    return found
+
+
+def is_there(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def within_a_minute(condition) -> bool:
+    end = time.monotonic() + 60
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.02)
+    return condition()
+
+
+def without_jobs(files: dict[str, bytes]) -> dict[str, bytes]:
+    """What is kept, apart from how many fits were carried out at once."""
+    kept = {}
+    for name, content in files.items():
+        values = json.loads(content) if name.endswith(".json") else None
+        if values and "numerics" in values:
+            values["numerics"].pop("jobs", None)
+            values["numerics"].pop("threads", None)
+        kept[name] = json.dumps(values).encode() if values else content
+    return kept
+
+
+def test_the_records_are_those_of_one_fit_after_the_other(here):
+    protocol = named({"a": case(["0", "1"], near=["2"], far=["patches"]), "b": case(["4"], "5")})
+    methods = f"{spy()},{plugin('sad', fit='raise ValueError(run.seed)')},subcluster"
+    words = ("run", "--protocol", protocol, "--method", methods, "--set", "subcluster.epochs=2")
+    harness(*words, "--results", "alone", code=1)
+    trained = len(fits(spy()))
+    seen = harness(*words, "--results", "together", "--jobs", "2", code=1)
+    assert seen.err.count("] training spy on digits") == 2
+    assert seen.err.count("FAILED: ValueError: 0") == 3
+    assert "Traceback" not in seen.err
+    assert len(fits(spy())) == 2 * trained
+    alone, together = kept("alone"), kept("together")
+    traces = {name for name in alone if name.startswith("failures/")}  # these name the places they were raised in
+    assert len(traces) == 2
+    assert set(differences(without_jobs(alone), without_jobs(together))) <= traces
+    record = next(value for name, value in together.items() if "/subcluster/" in name and name.endswith(".json"))
+    assert json.loads(record)["numerics"]["jobs"] == 2
+    assert "nothing to train" in harness(*words[:3], "--method", spy(), "--results", "together", "--jobs", "2").err
+
+
+def test_a_process_that_dies_takes_only_its_own_fit_with_it(here):
+    # Seed 1 dies whenever it is begun, at first beside seed 0, which goes down with it and is begun again.
+    dies = f"""{MEET}
+        if run.seed == 1:
+            while not list(Path(__file__).parent.glob("begun-0-*")):
+                time.sleep(0.01)
+            os.kill(os.getpid(), 9)
+        if run.seed == 0 and not list(Path(__file__).parent.glob("begun-2-*")):
+            while len(list(Path(__file__).parent.glob("begun-0-*"))) == 1:
+                time.sleep(0.01)
+        {MEAN}"""
+    seen = harness("run", "--protocol", "test2", "--case", "1", "--method", plugin("mortal", fit=dies),
+                   "--seed", "0,1,2,3", "--jobs", "2", code=1)  # fmt: skip
+    assert seen.err.count("FAILED: Lost: the process that carried it out died") == 1
+    assert "seed 1: FAILED" in seen.err
+    assert {seed: len(each) for seed, each in begun().items()} == {0: 2, 1: 2, 2: 1, 3: 1}
+    assert seen.err.count("AUROC L2") == 3
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_no_process_outlives_the_command(here, number):
+    slow = plugin(
+        "slow",
+        fit=f"""{MEET}
+        while not (Path(__file__).parent / "go").exists():
+            time.sleep(0.01)
+        {MEAN}""",
+    )
+    words = ("run", "--protocol", "test2", "--case", "1", "--method", slow, "--seed", "0,1,2", "--jobs", "2")
+    command = victim.start(*words)
+    assert within_a_minute(lambda: len(begun()) == 2)
+    workers = [process for each in begun().values() for process in each]
+    os.kill(command.pid, number)
+    command.join()
+    assert command.exitcode == (-signal.SIGKILL if number == signal.SIGKILL else 130)
+    assert within_a_minute(lambda: not any(map(is_there, workers)))
+    assert "Traceback" not in Path("log").read_text()
+    if number == signal.SIGINT:
+        assert "interrupted: 0 of 3 evaluations are on record" in Path("log").read_text()
+    Path("go").touch()
+    assert "3 fits," in harness(*words).out
+
+
+def test_what_is_no_number_of_fits_is_refused(here):
+    words = ("run", "--protocol", "test2", "--method", "subcluster")
+    assert "--jobs" in harness(*words, "--jobs", "0", code=2).err
+    assert "only with" in harness(*words, "--jobs", "2", "--executor", "ray", code=2).err
