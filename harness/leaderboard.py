@@ -20,6 +20,8 @@ NOT_RUN, SKIPPED, FAILED, INCOMPLETE = "not run", "–", "failed", "incomplete"
 KNN = "kNN accuracy"
 """The name of a column that shows no AUROC, but how well a method's embedding tells the normal classes apart."""
 
+ORIGINS = {"paper": "The paper", "inferred": "Inferred from the paper", "proposed": "Not in the paper"}
+"""What is said of where a note's choice comes from."""
 BOLD = "Bold: the best of its row, and what a paired test does not tell from it (DeLong, and seeds; 95 %)."
 
 
@@ -74,7 +76,7 @@ class Line:
 
 
 def leaderboards(
-    records: Iterable[Record], protocol_paths: Sequence[str] = (), scores: Scores | None = None
+    records: Iterable[Record], protocol_paths: Sequence[str] = (), scores: Scores | None = None, whole: bool = True
 ) -> list[Leaderboard]:
     """A table for every protocol, data set and recipe that there are records of.
 
@@ -82,6 +84,7 @@ def leaderboards(
         records: whatever a results folder holds.
         protocol_paths: files of protocols that are not bundled.
         scores: the per-image scores of a record; with them, the best of each row is bold, and what is tied with it.
+        whole: show every row and column of the paper's table, whether or not there are records of it.
 
     Raises:
         HarnessError: records of one table are not comparable; the line names two of them and what differs.
@@ -92,10 +95,12 @@ def leaderboards(
         shared = record.shared_settings
         changed = digest(shared) if shared else ""
         groups.setdefault((record.protocol, record.dataset, record.recipe, changed), []).append(record)
-    return [_leaderboard(group, own.get(group[0].protocol, group[0].protocol), scores) for group in groups.values()]
+    return [
+        _leaderboard(group, own.get(group[0].protocol, group[0].protocol), scores, whole) for group in groups.values()
+    ]
 
 
-def _leaderboard(records: list[Record], protocol_name: str, scores: Scores | None) -> Leaderboard:
+def _leaderboard(records: list[Record], protocol_name: str, scores: Scores | None, whole: bool) -> Leaderboard:
     first = records[0]
     settings = first.shared_settings
     protocol = read_protocol(protocol_name, declared_as(first), settings.get(first.protocol))
@@ -104,7 +109,7 @@ def _leaderboard(records: list[Record], protocol_name: str, scores: Scores | Non
     name = "-".join(slug(part) for part in (first.protocol, first.dataset, first.recipe))
     # What a file name does not tell apart, some letters of a digest do.
     name += "".join(f"-{digest(part)[:6]}" for part in (told if name != told else "", settings) if part)
-    table, lines, places = _table(records, protocol, settings, scores)
+    table, lines, places = _table(records, protocol, settings, scores, whole)
     return Leaderboard(name, protocol, table, tuple(records), lines, places)
 
 
@@ -121,13 +126,14 @@ def _check_comparable(records: list[Record], protocol: Protocol) -> None:
                 f"run it again, or move the record away"
             )
         # Not "metric …": these are in no table.
-        for part in (part for part in record.digests if part != "protocol" and not part.startswith("metric ")):
+        parts = record.digests if record.status == "ok" else ()  # else there is no number that could be mixed
+        for part in (part for part in parts if part != "protocol" and not part.startswith("metric ")):
             place = (part,) if part == "dataset" else (part, variant)
             other = seen.setdefault(place, record)
             if other.digests[part] != record.digests[part]:
                 raise HarnessError(
                     f"{_label(other)} and {_label(record)} differ in their {part} and can't share a column; "
-                    f"run one of them again, or move its record away"
+                    f"harness plan tells which is stale: run that one again, or move its record away"
                 )
         if record.status == "ok":
             other = scored.setdefault((record.case, record.anomaly_set), record)
@@ -152,7 +158,11 @@ def _label(record: Record) -> str:
 
 
 def _table(
-    records: list[Record], protocol: Protocol, settings: dict[str, dict[str, Any]], scores: Scores | None
+    records: list[Record],
+    protocol: Protocol,
+    settings: dict[str, dict[str, Any]],
+    scores: Scores | None,
+    whole: bool,
 ) -> tuple[Table, tuple[Line, ...], tuple[str, ...]]:
     dataset = declared_as(records[0])
     cases, layout = protocol.cases(dataset), protocol.table
@@ -178,11 +188,13 @@ def _table(
                 line.cells.append(_average([line.cells[place] for place in of]))
                 line.made_from.append([case for place in of for case in line.made_from[place]])
             lines.append(line)
+    names = [*in_row, *(["average"] if layout.average else [])]
+    if not whole:
+        lines, names = _with_records(lines, names)
     notes = _notes(records, protocol, seeds, settings)
     if scores and _embolden([[line for line in lines if line.anomaly_set == name] for name in sets], scores):
         notes.insert(1, BOLD)
 
-    names = [*in_row, *(["average"] if layout.average else [])]
     heads = [f"{line.score} {line.anomaly_set}" if len(sets) > 1 else line.score for line in lines]
     if layout.rows == "methods":
         head = [[layout.corner, *names]]
@@ -191,13 +203,25 @@ def _table(
         head = [["", *(line.group for line in lines)], [layout.corner, *heads]]
         rows = [[name, *(line.cells[place] for line in lines)] for place, name in enumerate(names)]
     table = Table(
-        title=f"{protocol.section(dataset).table or layout.title}, {_data(records[0])}: {protocol.title}",
+        title=(
+            f"{protocol.section(dataset).table or layout.title}, {_data(records[0])}, recipe {records[0].recipe}: "
+            f"{protocol.title}"
+        ),
         head=head,
         rows=rows,
         notes=notes,
         rule_before_last=layout.average and layout.rows == "cases",
     )
     return table, tuple(lines), tuple(names)
+
+
+def _with_records(lines: list[Line], names: list[str]) -> tuple[list[Line], list[str]]:
+    """The lines, and the places in them, that there are records of."""
+    lines = [line for line in lines if any(any(cases) for cases in line.made_from)]
+    kept = [place for place in range(len(names)) if any(any(line.made_from[place]) for line in lines)]
+    for line in lines:
+        line.cells, line.made_from = ([each[place] for place in kept] for each in (line.cells, line.made_from))
+    return lines, [names[place] for place in kept]
 
 
 def _embolden(sets: list[list[Line]], scores: Scores) -> bool:
@@ -283,6 +307,10 @@ def _notes(
     ok = [record for record in records if record.status == "ok"]
     spread = "mean ± standard deviation over seeds" if len(seeds) > 1 else "seed"
     notes = [f"AUROC, anomalies positive; {spread} {', '.join(map(str, seeds))}. {protocol.source}."]
+    heads = {column.method: column.head for column in protocol.table.columns}
+    for method in dict.fromkeys(record.method for record in records):
+        if heads.get(method, method).lower() != method:
+            notes.append(f"{heads[method]}: the method {method}.")
     for variant in dict.fromkeys((Variant.of(r), r.reason) for r in records if r.status == "skipped"):
         notes.append(f"{SKIPPED} {variant[0]}: {variant[1]}.")
     for line in dict.fromkeys(
@@ -296,7 +324,7 @@ def _notes(
         notes.append(text + (f" ({', '.join(methods)})" if len(by_recipe) > 1 else "") + ".")
     for owner, changes in settings.items():
         notes.append("Changed with --set: " + ", ".join(f"{owner}.{k}={v}" for k, v in changes.items()) + ".")
-    notes += [f"{note.status.capitalize()}: {note.text}" for note in protocol.section(declared_as(records[0])).notes]
+    notes += [f"{ORIGINS[note.status]}: {note.text}" for note in protocol.section(declared_as(records[0])).notes]
     if ok:
         notes.append(_made_with(ok))
     return notes
@@ -332,9 +360,15 @@ def _made_with(records: list[Record]) -> str:
         for r in records
     )
     processors = dict.fromkeys(str(r.provenance.get("processor")) for r in records)
-    hours = sum({r.fit: r.fit_seconds for r in records}.values()) / 3600
-    scoring = sum({r.fit: r.score_seconds for r in records}.values()) / 3600
+    training = {r.fit: r.fit_seconds for r in records}
+    scoring = {r.fit: r.score_seconds for r in records}
     return (
-        f"{len({r.fit for r in records})} fits, {hours:.2f} h of training and {scoring:.2f} h of scoring on "
-        f"{', '.join(processors)}; commit {', '.join(commits)}."
+        f"{len(training)} fit{'s' * (len(training) > 1)}, {_time(sum(training.values()))} of training and "
+        f"{_time(sum(scoring.values()))} of scoring on {', '.join(processors)}; commit {', '.join(commits)}."
     )
+
+
+def _time(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

@@ -13,9 +13,9 @@ from harness.records import Record
 COLUMNS = (
     *("protocol", "dataset", "case", "anomaly_set", "method", "score", "seed", "status"),
     *("auroc", "auroc_low", "auroc_high", "aupr", "fpr95", "n_normal", "n_anomaly"),
-    *("fit_seconds", "score_seconds", "recipe", "reason"),
+    *("fit_seconds", "score_seconds", "recipe", "reason", "settings", "fit"),
 )
-"""Scripts rely on these names and their order."""
+"""Scripts rely on these names and their order. `settings` is what --set changed, so that variants are told apart."""
 
 
 def rows(records: Iterable[Record]) -> list[dict[str, Any]]:
@@ -26,12 +26,18 @@ def rows(records: Iterable[Record]) -> list[dict[str, Any]]:
     records, found = list(records), []
     added = sorted({name for record in records for metrics in record.metrics.values() for name in metrics})
     for record in records:
-        known = record.model_dump(include=set(COLUMNS))
+        known = record.model_dump(include=set(COLUMNS)) | {"settings": _settings(record)}
         for score, metrics in (record.scores or {"": None}).items():
             values = known | {"score": score} | (metrics.model_dump() if metrics else {})
             values |= record.metrics.get(score, {})
             found.append({name: values.get(name) for name in (*COLUMNS, *added)})
     return found
+
+
+def _settings(record: Record) -> str:
+    """As on the command line: `rotnet.epochs=20 test2.order=1,2`."""
+    changed = [(owner, key, value) for owner, each in sorted(record.settings.items()) for key, value in each.items()]
+    return " ".join(f"{owner}.{key}={value}" for owner, key, value in changed)
 
 
 def results_text(records: Iterable[Record], form: str) -> str:
@@ -48,6 +54,8 @@ def results_text(records: Iterable[Record], form: str) -> str:
         return file.getvalue()
     from tabulate import tabulate
 
-    shown = [name for name in columns if name not in ("auroc_low", "auroc_high", "aupr", "fpr95", "score_seconds")]
+    left_out = {"auroc_low", "auroc_high", "aupr", "fpr95", "score_seconds", "fit"}
+    left_out |= {name for name in ("settings", "reason") if not any(row[name] for row in table)}
+    shown = [name for name in columns if name not in left_out]
     cells = [[f"{v:.3f}" if isinstance(v := row[name], float) else v for name in shown] for row in table]
     return tabulate(cells, headers=shown, disable_numparse=True) + "\n"

@@ -153,7 +153,7 @@ def _carry_out(
         click.echo(plan.summary(), err=True)
     cells = dict.fromkeys(one.evaluation.cell for one in plan.planned)
     records = [record for cell in cells if (record := store.find(cell))]
-    boards = leaderboards(records, request.protocols, store.scores)
+    boards = leaderboards(records, request.protocols, store.scores, whole=False)
     click.echo(render_all([board.table for board in boards], "md"), nl=False)
     failed = [record for record in records if record.status == "failed"]
     for line in below_chance(records, plugins):

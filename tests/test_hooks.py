@@ -149,13 +149,13 @@ def test_a_metric_is_recorded_under_its_name_for_every_score(here):
         assert metrics == {"gap": pytest.approx(wanted, rel=1e-5)}
     assert harness(*PLAN, "--method", path, "--plugins", gap).statuses == ["done"]
     head, *rows = harness("results", "--format", "csv").out.splitlines()
-    assert head.endswith(",reason,gap")
+    assert head.endswith(",reason,settings,fit,gap")
     assert all(math.isfinite(float(row.rsplit(",", 1)[1])) for row in rows)
 
 
 def test_without_metrics_of_plugins_there_is_no_further_column(here):
     harness(*RUN, "--method", plugin())
-    assert harness("results", "--format", "csv").out.splitlines()[0].endswith(",reason")
+    assert harness("results", "--format", "csv").out.splitlines()[0].endswith(",reason,settings,fit")
     old = json.loads(next(Path("results/records").rglob("*.json")).read_text())
     del old["metrics"]  # as it was written before there were any
     assert Record.model_validate(old).metrics == {}

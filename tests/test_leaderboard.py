@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import random
 import re
@@ -67,7 +68,9 @@ def table(markdown: str) -> list[list[str]]:
 
 def test_table_8_as_the_paper_has_it(made):
     found = text(three(made))
-    assert found.startswith("### Table 8, digits: Test 2: normal of multiple classes, anomaly of multiple classes\n")
+    assert found.startswith(
+        "### Table 8, digits, recipe small: Test 2: normal of multiple classes, anomaly of multiple classes\n"
+    )
     assert table(found) == [
         ["number", "SSL KL", "RotNet MAX", "RotNet ODIN", "Proposed MAX", "Proposed ODIN", "SSL TrueProb"],
         ["1", "0.890", "0.610", "0.710", DASH, DASH, "0.940"],
@@ -168,8 +171,33 @@ def test_an_average_needs_every_case(here):
     assert found["mean-image"] == ["failed", "failed", "incomplete"]
     assert found["subcluster"] == [DASH, DASH, "incomplete"]
     good = plugin("good")
-    assert table(harness("run", "--protocol", protocol, "--method", good, "--case", "a").out)[3][1] == "incomplete"
-    assert re.fullmatch(r"0\.\d+", table(harness("run", "--protocol", protocol, "--method", good).out)[3][1])
+    assert table(harness("run", "--protocol", protocol, "--method", good, "--case", "a").out)[-1][1] == "incomplete"
+    assert re.fullmatch(r"0\.\d+", table(harness("run", "--protocol", protocol, "--method", good).out)[-1][1])
+
+
+def test_a_run_shows_what_was_asked_for_and_a_leaderboard_the_whole_table(here):
+    shown = table(harness("run", "--protocol", "test2", "--method", plugin(), "--case", "2,4").out)
+    assert [row[0] for row in shown] == ["number", "2", "4"]
+    assert shown[0][1:] == ["mean-image L2"]
+    whole = table(harness("leaderboard").out)
+    assert [row[0] for row in whole] == ["number", "1", "2", "3", "4", "5"]
+    assert whole[0][-1] == "mean-image L2"
+    assert len(whole[0]) == 7
+
+
+def test_what_failed_with_another_plugin_of_the_name_keeps_no_number_out(here):
+    protocol = named({"a": case(["0"], "6")})
+    harness("run", "--protocol", protocol, "--method", plugin(fit="raise ValueError('no')"), code=1)
+    harness("run", "--protocol", protocol, "--method", plugin(), "--seed", "1")
+    assert "1 of 2 failed" in harness("leaderboard", "--protocol", protocol).out
+
+
+def test_variants_are_told_apart_in_the_results(here):
+    method = plugin(body="class Params(harness.Params):\n        k: int = 1")
+    for words in ((), ("--set", "mean-image.k=2")):
+        harness("run", "--protocol", "test2", "--case", "1", "--method", method, *words)
+    found = csv.DictReader(io.StringIO(harness("results", "--format", "csv").out))
+    assert sorted(row["settings"] for row in found) == ["", "mean-image.k=2"]
 
 
 # --- what never meets in one table -----------------------------------------------------------------------------------

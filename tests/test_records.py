@@ -22,7 +22,7 @@ from harness.records import Record, Store
 
 COLUMNS = (
     "protocol,dataset,case,anomaly_set,method,score,seed,status,auroc,auroc_low,auroc_high,aupr,fpr95,n_normal,"
-    "n_anomaly,fit_seconds,score_seconds,recipe,reason"
+    "n_anomaly,fit_seconds,score_seconds,recipe,reason,settings,fit"
 )
 RUN = ("run", "--protocol", "test2", "--case", "2")
 
