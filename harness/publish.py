@@ -50,8 +50,7 @@ def publish(
         HarnessError: the records can't share a table with those of the folder, or it can't be written to.
     """
     there = Store(out, "--out")
-    same = out.resolve() == store.root.resolve()
-    before = {} if same else {record.cell: record for record in there.records()}
+    before = {record.cell: record for record in there.records()}
     added = {record.cell: record for record in records}
 
     def scores(record: Record):

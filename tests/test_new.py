@@ -44,7 +44,7 @@ def test_a_new_data_set_has_a_protocol_and_a_recipe_and_is_run_by_the_command_th
     out = harness("new", "dataset", "shapes").out
     (command,) = (line.split() for line in out.splitlines() if line.strip().startswith("harness run"))
     found = harness(*command[1:], "--set", "subcluster.epochs=2", "--case", "disc,ring")
-    assert "### shapes, shapes: One class is anomalous" in found.out
+    assert "### shapes, shapes, recipe shapes-recipe: One class is anomalous" in found.out
     assert "subcluster (epochs=2) MAX" in found.out
 
 

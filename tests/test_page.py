@@ -367,6 +367,13 @@ def test_a_published_page_is_checked_like_any_table(published):
     assert "everything derives" in harness("leaderboard", "--check").out
 
 
+def test_publishing_a_part_of_a_folder_anew_leaves_the_rest_on_its_page(published):
+    harness("run", "--protocol", "test1", "--case", "2", "--method", plugin("mine"), "--results", "theirs")
+    harness("leaderboard", "--results", "theirs", "--out", "leaderboard")
+    harness("leaderboard", "--results", "leaderboard", "--protocol", "test1", "--out", "leaderboard")
+    assert "everything derives" in harness("leaderboard", "--check").out
+
+
 def test_a_page_keeps_up_with_its_folder_and_keeps_its_pictures(published, monkeypatch):
     before = Read(published.read_text()).json("pictures")
     assert next(iter(before.values()))["strips"]

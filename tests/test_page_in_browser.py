@@ -138,7 +138,7 @@ def test_filters_leave_what_was_asked_for_and_are_kept_in_the_address(visit):
         assert shown() == {OWN}
         found.get_by_role("button", name="Show everything").click()
         assert shown() == {TEST2, OWN, MNIST}
-        found.get_by_label("Recipe").select_option("small")
+        found.locator("select[name=recipe]").select_option("small")
         assert shown() == {TEST2, OWN}
         found.get_by_label("other").check()
         assert shown() == {OWN}
