@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import importlib.util
 import inspect
+import os
 import re
 import sys
 from collections.abc import Iterable, Iterator
@@ -94,7 +95,7 @@ class Plugins:
     @property
     def sources(self) -> list[Source]:
         """Every plugin file; one that is found twice is the one that was found first."""
-        return list({source.path.resolve(): source for source in reversed(self._sources)}.values())[::-1]
+        return list({_place(source.path): source for source in reversed(self._sources)}.values())[::-1]
 
     def names(self, kind: str) -> list[str]:
         return list(dict.fromkeys(entry.name for entry in self.entries if entry.kind == kind))
@@ -182,7 +183,7 @@ class Plugins:
         """
         self._sources += _given(path)
         self.__dict__.pop("entries", None)
-        source = next(source for source in self.sources if source.path.resolve() == path.expanduser().resolve())
+        source = next(source for source in self.sources if _place(source.path) == _place(path))
         found = [entry for entry in self.entries if entry.source == source]
         if source in self.broken:
             raise HarnessError(self.broken[source])
@@ -215,6 +216,12 @@ class Plugins:
         return found
 
 
+def _place(path: Path) -> Path:
+    """Where a path leads; unlike those of pathlib, these functions let a link that leads to itself, or a home that is
+    not there, stand as they are."""
+    return Path(os.path.realpath(os.path.expanduser(path)))
+
+
 def _folder(files: Iterable[Path], origin: str) -> Iterator[Source]:
     for path in sorted(files):
         if not path.name.startswith((".", "_", "test_")):
@@ -222,7 +229,7 @@ def _folder(files: Iterable[Path], origin: str) -> Iterator[Source]:
 
 
 def _given(path: Path) -> list[Source]:
-    path = path.expanduser().resolve()
+    path = _place(path)
     if path.is_dir():
         return list(_folder(path.glob("*.py"), "--plugins"))
     if path.suffix == ".py" and path.is_file():

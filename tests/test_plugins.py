@@ -334,3 +334,13 @@ def test_a_data_set_that_fails_is_one_line(here, broken):
 def test_listing_what_is_bundled_loads_no_plugin():
     code = "import sys; from harness.plugins import Plugins; Plugins().entries; print('pydantic' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"
+
+
+@pytest.mark.parametrize("path", ["~no-such-user/mine.py", "loop.py"])
+def test_a_home_or_a_link_that_leads_nowhere_is_no_plugin(here, path):
+    Path("loop.py").symlink_to("loop.py")
+    assert (
+        "no such plugin"
+        in harness("run", "--protocol", "test2", "--method", f"./{path}" if path == "loop.py" else path, code=2).line
+    )
+    assert harness("list", "plugins", "--plugins", ".").code == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -79,7 +80,7 @@ class Folder(harness.Dataset):
             raise harness.HarnessError(
                 "folder: no path given; name the folder, absolute or from --data on, with --set folder.path=DIR"
             )
-        return self.root / Path(self.params.path).expanduser()
+        return self.root / os.path.expanduser(self.params.path)  # pathlib's raises where there is no such home
 
 
 @harness.hookimpl
