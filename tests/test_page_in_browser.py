@@ -62,7 +62,7 @@ def visit(address):
         def enter(fragment: str = "", **settings):
             context = browser.new_context(**{"viewport": {"width": 1200, "height": 900}} | settings)
             found, said, asked = context.new_page(), [], []
-            found.set_default_timeout(10_000)
+            found.set_default_timeout(60_000)
             found.on("console", lambda message: said.append(message.text))
             found.on("pageerror", lambda error: said.append(str(error)))
             found.on("request", lambda request: asked.append(request.url))
