@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.special import expit, logit
 from tiny import case, harness, named, plugin
 
-from harness.metrics import measure
+from harness.metrics import Metrics, delong_variance
 from harness.records import Record
 from harness.ties import Entry, best_or_tied
+
+
+def measured(normal: np.ndarray, anomaly: np.ndarray) -> Metrics:
+    """What bold looks at: `measure` also takes an average precision, in most of its time."""
+    auroc, variance = delong_variance(normal, anomaly)
+    low, high = expit(logit(auroc) + np.array([-1.959964, 1.959964]) * variance**0.5 / (auroc * (1 - auroc)))
+    return Metrics(auroc=auroc, auroc_low=low, auroc_high=high, aupr=0, fpr95=0)
 
 
 class Made:
@@ -19,7 +27,7 @@ class Made:
 
     def record(self, method: str, seed: int, normal: np.ndarray, anomaly: np.ndarray) -> Record:
         names = {"protocol": "p", "dataset": "d", "case": "c", "anomaly_set": "a", "recipe": "r", "status": "ok"}
-        one = Record(method=method, seed=seed, fit=method, scores={"S": measure(normal, anomaly)}, **names)
+        one = Record(method=method, seed=seed, fit=method, scores={"S": measured(normal, anomaly)}, **names)
         self.kept[method, seed] = {"normal.S": normal, "anomaly.S": anomaly}
         return one
 
