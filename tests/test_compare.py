@@ -12,10 +12,20 @@ from made_up import metrics, record
 from scipy import stats
 
 from harness import HarnessError
-from harness.compare import COLUMNS, MORE, WITHIN, Compared, Estimate, compare_rows, comparisons, estimate, wilson
-from harness.leaderboard import Variant, leaderboards
-from harness.published import Published, read_published
-from harness.table import render
+from harness.report.compare import (
+    COLUMNS,
+    MORE,
+    WITHIN,
+    Compared,
+    Estimate,
+    compare_rows,
+    comparisons,
+    estimate,
+    wilson,
+)
+from harness.report.leaderboard import Variant, leaderboards
+from harness.report.published import Published, read_published
+from harness.report.table import render
 
 
 def printed(value, case="2", method="subcluster", score="MAX", **more):

@@ -13,12 +13,12 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 from sklearn.metrics import auc, roc_auc_score
 
-from harness.figures import draw, lines
-from harness.look import COLOURS, looks, save
 from harness.metrics import measure, pooled_interval
 from harness.protocol import read_protocol
-from harness.published import read_published
-from harness.roc import mean_roc, roc_and_histogram
+from harness.report.figures import draw, lines
+from harness.report.look import COLOURS, looks, save
+from harness.report.published import read_published
+from harness.report.roc import mean_roc, roc_and_histogram
 
 
 def records_of(protocol, dataset, methods, seeds=(0, 1)):

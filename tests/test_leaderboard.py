@@ -14,9 +14,9 @@ import pytest
 from tiny import case, harness, named, plugin
 
 from harness import HarnessError
-from harness.leaderboard import leaderboards
 from harness.records import Record, Store
-from harness.table import render
+from harness.report.leaderboard import leaderboards
+from harness.report.table import render
 
 DASH = "–"
 

@@ -20,13 +20,13 @@ from PIL import Image
 from sklearn.metrics import auc, roc_auc_score
 from tiny import case, harness, named, plugin
 
-from harness.leaderboard import leaderboards
-from harness.page import page
-from harness.page.evidence import PARTS, POINTS, histogram, roc
-from harness.page.pictures import EACH, LEVELS
 from harness.plugins import Plugins
-from harness.published import read_published
 from harness.records import Record, Store
+from harness.report.leaderboard import leaderboards
+from harness.report.page import page
+from harness.report.page.evidence import PARTS, POINTS, histogram, roc
+from harness.report.page.pictures import EACH, LEVELS
+from harness.report.published import read_published
 
 HOSTILE = [
     "</script><script>alert(1)</script>",

@@ -12,11 +12,11 @@ from made_up import metrics
 from made_up import record as made_up_record
 from tiny import case, harness, named, plugin
 
-from harness.leaderboard import leaderboards
-from harness.page import page
 from harness.plugins import Plugins
-from harness.published import read_published
 from harness.records import Store
+from harness.report.leaderboard import leaderboards
+from harness.report.page import page
+from harness.report.published import read_published
 
 playwright = pytest.importorskip("playwright.sync_api", reason="needs uv run --group browser pytest")
 axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs uv run --group browser pytest")

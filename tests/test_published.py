@@ -9,7 +9,7 @@ import pytest
 
 from harness import HarnessError
 from harness.protocol import read_protocol
-from harness.published import AVERAGE, read_published
+from harness.report.published import AVERAGE, read_published
 
 DIGITS = ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"]
 CIFAR = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from harness import HarnessError
-from harness.table import FORMATS, Cell, Table, render
+from harness.report.table import FORMATS, Cell, Table, render
 
 EXAMPLE = Table(
     title="Test 9: made up",

@@ -9,7 +9,7 @@ from tiny import case, harness, named, plugin
 
 from harness.metrics import Metrics, delong_variance
 from harness.records import Record
-from harness.ties import Entry, best_or_tied
+from harness.report.ties import Entry, best_or_tied
 
 
 def measured(normal: np.ndarray, anomaly: np.ndarray) -> Metrics:

@@ -12,9 +12,9 @@ from harness.errors import HarnessError
 from harness.metrics import over_seeds, pooled_interval
 from harness.protocol import Case, Protocol, read_protocol
 from harness.records import Record, slug
+from harness.report.table import Cell, Table
+from harness.report.ties import Entry, Scores, best_of_each
 from harness.spec import check, digest
-from harness.table import Cell, Table
-from harness.ties import Entry, Scores, best_of_each
 
 NOT_RUN, SKIPPED, FAILED, INCOMPLETE = "not run", "–", "failed", "incomplete"
 KNN = "kNN accuracy"

@@ -8,8 +8,8 @@ from typing import Any
 
 import click
 
-from harness import completion
-from harness.completion import of_plugins
+from harness.commands import completion
+from harness.commands.completion import of_plugins
 
 
 class Comma(click.ParamType):

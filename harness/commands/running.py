@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from harness import kit
+from harness.commands.options import Comma, device_option, request_options
 from harness.errors import HarnessError, Interrupted
-from harness.options import Comma, device_option, request_options
 
 if TYPE_CHECKING:
     from harness.executors.ray import Cluster
@@ -118,9 +118,9 @@ def _carry_out(
     reporters: Sequence[str] = (),
 ) -> None:
     """What there is to do, and then the tables; the exit code is 1 if something failed."""
-    from harness.hints import below_chance
-    from harness.leaderboard import leaderboards
-    from harness.table import render_all
+    from harness.commands.hints import below_chance
+    from harness.report.leaderboard import leaderboards
+    from harness.report.table import render_all
 
     store.prepare()
     if plan.jobs() or plan.skips():
@@ -205,7 +205,7 @@ def _aligned(head: list[str], rows: list[list[str]]) -> str:
 
 
 def _request(wanted: dict[str, Any]) -> Request:
-    from harness.hints import namesakes
+    from harness.commands.hints import namesakes
     from harness.plan import Request
 
     for line in namesakes(wanted["protocol"]):

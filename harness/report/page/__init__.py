@@ -21,15 +21,15 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from harness import __version__
-from harness.leaderboard import FAILED, INCOMPLETE, NOT_RUN, SKIPPED, Leaderboard, Line, Variant, declared_as
-from harness.page.evidence import Evidence, paper_data, rounded
-from harness.page.pictures import pictures
 from harness.plugins import Plugins
 from harness.protocol import Case
-from harness.published import AVERAGE, Published
 from harness.records import Record, slug
-from harness.table import Cell, one_line
-from harness.ties import Scores
+from harness.report.leaderboard import FAILED, INCOMPLETE, NOT_RUN, SKIPPED, Leaderboard, Line, Variant, declared_as
+from harness.report.page.evidence import Evidence, paper_data, rounded
+from harness.report.page.pictures import pictures
+from harness.report.published import AVERAGE, Published
+from harness.report.table import Cell, one_line
+from harness.report.ties import Scores
 
 SIGN = '<meta name="generator" content="harness'
 """By which a page of ours is told from any other."""

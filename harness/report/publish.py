@@ -13,11 +13,11 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from harness.errors import HarnessError
-from harness.leaderboard import Leaderboard, leaderboards
 from harness.metrics import Metrics, measure
 from harness.plugins import Plugins
 from harness.records import Record, Store
-from harness.table import FORMATS, render
+from harness.report.leaderboard import Leaderboard, leaderboards
+from harness.report.table import FORMATS, render
 
 PAGE = "index.html"
 NEGLIGIBLE = 1e-9
@@ -82,8 +82,8 @@ def _copy(record: Record, store: Store, out: Path, replaced: Record | None) -> N
 
 
 def _write(board: Leaderboard, store: Store, form: str) -> list[Path]:
-    from harness.figures import draw
-    from harness.published import read_published
+    from harness.report.figures import draw
+    from harness.report.published import read_published
 
     path = store.root / f"{board.name}.{form}"
     if form != "html":
@@ -94,8 +94,8 @@ def _write(board: Leaderboard, store: Store, form: str) -> list[Path]:
 
 
 def _write_page(boards: Sequence[Leaderboard], store: Store, plugins: Plugins, data: Path) -> Path:
-    from harness.page import page
-    from harness.published import read_published
+    from harness.report.page import page
+    from harness.report.published import read_published
 
     path = store.root / PAGE
     text = page(boards, store.scores, read_published(), plugins, data, before=_text(path))
@@ -170,8 +170,8 @@ def _wrong_tables(boards: Sequence[Leaderboard], folder: Path) -> list[str]:
 
 
 def _wrong_page(boards: Sequence[Leaderboard], store: Store) -> list[str]:
-    from harness.page import claims, page
-    from harness.published import read_published
+    from harness.report.page import claims, page
+    from harness.report.published import read_published
 
     path = store.root / PAGE
     if not _has_page(store.root):
@@ -186,7 +186,7 @@ def _wrong_page(boards: Sequence[Leaderboard], store: Store) -> list[str]:
 
 def _has_page(folder: Path) -> bool:
     """Whether there is a page of ours, and not someone's own."""
-    from harness.page import SIGN
+    from harness.report.page import SIGN
 
     return SIGN in _text(folder / PAGE)
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.completion import plugin_names
-from harness.options import plugin_option
+from harness.commands.completion import plugin_names
+from harness.commands.options import plugin_option
 
 if TYPE_CHECKING:
     from harness.plugins import Entry, Source

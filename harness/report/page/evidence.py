@@ -6,19 +6,19 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from harness.compare import Compared, compare_rows, estimate
-from harness.leaderboard import Leaderboard, Line, declared_as, shown_value
 from harness.metrics import over_seeds
 from harness.protocol import Case
-from harness.published import Published
 from harness.records import Record
-from harness.roc import histogram_edges
+from harness.report.compare import Compared, compare_rows, estimate
+from harness.report.leaderboard import Leaderboard, Line, declared_as, shown_value
+from harness.report.published import Published
+from harness.report.roc import histogram_edges
 from harness.spec import digest
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from harness.ties import Scores
+    from harness.report.ties import Scores
 
 POINTS = 60
 """Of a ROC curve, at most: more can't be seen."""

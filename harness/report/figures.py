@@ -13,20 +13,20 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.compare import Estimate, estimate
-from harness.leaderboard import Variant, declared_as
-from harness.look import GREY, WIDTH, Look, looks, save, style
 from harness.protocol import Case, Protocol
-from harness.published import Published
 from harness.records import Record, slug
-from harness.roc import roc_and_histogram
+from harness.report.compare import Estimate, estimate
+from harness.report.leaderboard import Variant, declared_as
+from harness.report.look import GREY, WIDTH, Look, looks, save, style
+from harness.report.published import Published
+from harness.report.roc import roc_and_histogram
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
-    from harness.ties import Scores
+    from harness.report.ties import Scores
 
 NUMBERED = re.compile(r"(?:(?P<study>.+) )?(?P<number>\d+)(?P<partitions>, .+)?")
 """A row that is a point of a study: "5", "car 4", "car 4, random partitions"."""
@@ -62,7 +62,7 @@ def lines(
     """AUROC against the case, a line for each score of each method: the paper's Figures 4, 6 and 7.
 
     There is a panel for each normal set ("car 2", "car 4" belong to "car") and each anomaly set. Bars are the 95 %
-    intervals of `harness.compare.estimate`, hollow markers the paper's numbers, crosses single random partitions.
+    intervals of `compare.estimate`, hollow markers the paper's numbers, crosses single random partitions.
 
     Args:
         records: of one leaderboard.

@@ -6,18 +6,18 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from harness.leaderboard import Variant
-from harness.look import GREY, WIDTH, looks, style
 from harness.metrics import over_seeds
 from harness.protocol import Protocol
 from harness.records import Record
+from harness.report.leaderboard import Variant
+from harness.report.look import GREY, WIDTH, looks, style
 
 if TYPE_CHECKING:
     import numpy as np
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from harness.ties import Scores
+    from harness.report.ties import Scores
 
 NORMAL, ANOMALY = "#56B4E9", "#D55E00"
 

@@ -7,7 +7,7 @@ from traceback import format_exception
 
 import click
 
-from harness.options import data_option, plugin_option
+from harness.commands.options import data_option, plugin_option
 
 
 @click.command()

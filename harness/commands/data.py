@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from harness.completion import plugin_names
+from harness.commands.completion import plugin_names
+from harness.commands.listing import rows_of
+from harness.commands.options import data_option, options, plugin_option, settings_option
 from harness.errors import DataMissing
-from harness.listing import rows_of
-from harness.options import data_option, options, plugin_option, settings_option
 
 if TYPE_CHECKING:
     from harness.dataset import Dataset

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import HarnessError
-from harness.leaderboard import Variant, table_columns
 from harness.protocol import Protocol, protocol_files, read_protocol
 from harness.records import Record
+from harness.report.leaderboard import Variant, table_columns
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

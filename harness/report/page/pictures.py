@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import HarnessError
-from harness.page.evidence import picture_key
 from harness.records import Record
+from harness.report.page.evidence import picture_key
 from harness.run import TestImages
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from harness.dataset import Dataset
     from harness.plugins import Plugins
-    from harness.ties import Scores
+    from harness.report.ties import Scores
 
 EACH = 8
 """Images in a strip."""

@@ -7,12 +7,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from harness.errors import HarnessError
-from harness.leaderboard import INCOMPLETE, KNN, Leaderboard, Variant, declared_as, shown_value, table_cell
 from harness.metrics import Metrics, Z, over_seeds, pooled_interval
-from harness.published import AVERAGE, Published
 from harness.records import Record
+from harness.report.leaderboard import INCOMPLETE, KNN, Leaderboard, Variant, declared_as, shown_value, table_cell
+from harness.report.published import AVERAGE, Published
+from harness.report.table import Cell, Table
 from harness.spec import digest
-from harness.table import Cell, Table
 
 MORE, WITHIN = "more than noise", "within noise"
 
