@@ -14,6 +14,7 @@ import click
 from harness import __version__
 from harness.commands.authoring import check, new
 from harness.commands.data import data
+from harness.commands.forgetting import forget
 from harness.commands.listing import list_, show
 from harness.commands.reporting import compare, leaderboard, results
 from harness.commands.running import plan, rescore, run
@@ -73,5 +74,5 @@ def main() -> None:
     """
 
 
-for _command in (run, rescore, plan, list_, show, results, leaderboard, compare, new, check, data):
+for _command in (run, rescore, plan, list_, show, results, leaderboard, compare, forget, new, check, data):
     main.add_command(_command)

@@ -192,6 +192,15 @@ class Store:
                 old.unlink(missing_ok=True)
         return record
 
+    def forget(self, record: Record) -> None:
+        """Take a record and its scores out of `records/`, into `superseded/` if it holds numbers."""
+        path = self._json(record.cell)
+        with finishing():
+            scores = self._supersede(path)
+            path.unlink(missing_ok=True)
+            if scores:
+                scores.unlink(missing_ok=True)
+
     def records(self) -> Iterator[Record]:
         """Every record, in the order of their paths.
 

@@ -85,8 +85,17 @@ class Worker:
         params = self.plugins.get("dataset", fit.dataset).Params(**fit.dataset_params)
         return self.plugins.dataset(fit.dataset, self.data, params)
 
+    def provenance(self, evaluation: Evaluation) -> dict[str, Any]:
+        """What a record was made with; and where its method comes from, if it is not bundled."""
+        made = provenance(self.device)
+        for entry in self.plugins.entries:
+            if (entry.kind, entry.name) == ("method", evaluation.fit.method) and entry.source.origin != "bundled":
+                source = entry.source
+                made = made | {"plugin": source.path.name if source.origin == "--plugins" else source.origin}
+        return made
+
     def skip(self, evaluation: Evaluation, reason: str) -> Record:
-        record = _record(evaluation, status="skipped", reason=reason, provenance=provenance(self.device))
+        record = _record(evaluation, status="skipped", reason=reason, provenance=self.provenance(evaluation))
         return self.store.write(record)
 
     def fail(self, evaluation: Evaluation, error: BaseException) -> Record:
@@ -101,7 +110,7 @@ class Worker:
         # The errors of our own say all there is to say.
         files = () if isinstance(error, HarnessError | Diverged) else [one.path for one in self.plugins.sources]
         reason = told(error) + line_in(error, files)
-        record = _record(evaluation, status="failed", reason=reason, provenance=provenance(self.device))
+        record = _record(evaluation, status="failed", reason=reason, provenance=self.provenance(evaluation))
         self.reporter.failed(evaluation, reason)
         return self.store.write(record)
 
@@ -219,7 +228,7 @@ class _Job:
                 peak_memory_mib=self.peak,
                 diagnostics=self.run.notes,
                 numerics=self.run.numerics,
-                provenance=provenance(self.worker.device),
+                provenance=self.worker.provenance(evaluation),
             )
             parts = {"normal": normal, "anomaly": anomaly}
             arrays = {f"{p}.{name}": compact(values[at]) for p, at in parts.items() for name, values in scores.items()}

@@ -23,7 +23,8 @@ from harness.report.compare import (
     estimate,
     wilson,
 )
-from harness.report.leaderboard import Variant, leaderboards
+from harness.report.leaderboard import leaderboards
+from harness.report.names import Variant
 from harness.report.published import Published, read_published
 from harness.report.table import render
 

@@ -45,6 +45,9 @@ def command(line: str) -> None:
     if program == "pytest":
         apart = ("-q", "-p", "no:cacheprovider", "--import-mode", "importlib", "-c", os.devnull, "--rootdir", ".")
         assert pytest.main([*words, *apart]) == 0
+    elif program == "python":
+        env = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+        assert subprocess.run([sys.executable, *words], env=env, capture_output=True, text=True, check=True).stdout
     else:
         assert program == "harness"
         trains = words[0] == "run" and "rotnet" not in line and "epochs" not in line

@@ -190,7 +190,7 @@ def test_nothing_scored_means_no_figure(tmp_path):
     protocol = read_protocol("test2")
     assert lines(records, protocol, "k") is None
     assert roc_and_histogram(records, protocol, lambda one: {}) is None
-    assert draw("board", records, protocol, lambda one: {}, tmp_path, "k") == []
+    assert not list(draw("board", records, protocol, lambda one: {}, tmp_path, "k"))
 
 
 # ROC curves and histograms
@@ -269,7 +269,7 @@ def test_a_figure_has_the_same_bytes_whatever_the_users_settings(tmp_path):
     protocol, published = read_protocol("test2"), read_published()
 
     def files(folder):
-        paths = draw("board", records, protocol, scores, tmp_path / folder, "number of normal classes", published)
+        paths = list(draw("board", records, protocol, scores, tmp_path / folder, "number of normal classes", published))
         return {path.name: path.read_bytes() for path in paths}
 
     first = files("a")
@@ -288,10 +288,10 @@ def test_there_is_a_figure_for_each_anomaly_set_and_none_for_random_partitions(t
 
     more = {"scores": {"MAX": metrics(0.5)}}
     records = [record("test4", "imagenet", "spitz", "subcluster", anomaly_set=one, **more) for one in ("near", "far")]
-    paths = draw("b", records, read_protocol("test4"), scores, tmp_path)
+    paths = list(draw("b", records, read_protocol("test4"), scores, tmp_path))
     assert [path.name for path in paths if path.suffix == ".svg"] == ["b-roc-spitz-near.svg", "b-roc-spitz-far.svg"]
     records = [record("clusters", "digits", case, "subcluster", **more) for case in ("digits 2", "digits 2 random 0")]
-    paths = draw("b", records, read_protocol("clusters"), scores, tmp_path)
+    paths = list(draw("b", records, read_protocol("clusters"), scores, tmp_path))
     assert [path.name for path in paths] == ["b-roc-digits-2.svg", "b-roc-digits-2.png"]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 import random
@@ -14,9 +15,10 @@ import pytest
 from tiny import case, harness, named, plugin
 
 from harness import HarnessError
+from harness.protocol import read_protocol
 from harness.records import Record, Store
 from harness.report.leaderboard import leaderboards
-from harness.report.table import render
+from harness.report.publish import text_of
 
 DASH = "–"
 
@@ -53,8 +55,11 @@ def three(records: list[Record], seeds=(0,)) -> list[Record]:
 
 
 def text(records: list[Record], form: str = "md", *paths: str) -> str:
-    (board,) = leaderboards(records, paths)
-    return render(board.table, form)
+    return text_of(leaderboards(records, paths), form)
+
+
+def tidy_rows(records: list[Record]) -> list[dict[str, str]]:
+    return list(csv.DictReader(text(records, "csv").splitlines()))
 
 
 def table(markdown: str) -> list[list[str]]:
@@ -88,9 +93,11 @@ def test_several_seeds_are_a_mean_and_a_deviation(made):
     assert rows[1][1] == "0.891 ± 0.001"
     assert rows[1][2] == "0.610 ± 0.000"
     assert rows[1][4] == DASH
-    full = csv.DictReader(text(three(made, seeds=(0, 1, 2)), "csv").splitlines())
-    kl = [float(row["SSL KL"]) for row in full]
-    assert kl == pytest.approx([statistics.fmean(0.9 - k / 100 + s / 1000 for s in range(3)) for k in range(1, 6)])
+    kl = [row for row in tidy_rows(three(made, seeds=(0, 1, 2))) if row["score"] == "KL"]
+    by_hand = [[0.9 - k / 100 + s / 1000 for s in range(3)] for k in range(1, 6)]
+    assert [float(row["mean"]) for row in kl] == pytest.approx([statistics.fmean(values) for values in by_hand])
+    assert [float(row["std"]) for row in kl] == pytest.approx([statistics.stdev(values) for values in by_hand])
+    assert [row["runs"] for row in kl] == ["3"] * 5
 
 
 def test_the_order_of_the_records_is_no_matter(made):
@@ -107,7 +114,7 @@ def test_every_form_has_every_number(made, form):
     found = text(three(made), form)
     for number in ("0.89", "0.61", "0.83", "Proposed", "RotNet"):
         assert number in found
-    assert re.search(f"{DASH}|&ndash;|--", found)
+    assert re.search(f"{DASH}|&ndash;|--|skipped", found)
 
 
 def test_a_method_of_one_s_own_comes_after_the_paper_s(made):
@@ -145,8 +152,10 @@ def test_a_failure_never_enters_a_mean(made):
     assert rows[3][2] == rows[3][3] == "failed"
     assert rows[1] == table(text(records))[1]
     assert "ssl, case 2, seed 1: no luck" in text(failed)
-    numbers = list(csv.DictReader(text(failed, "csv").splitlines()))
-    assert not re.search(r"\d\.\d", numbers[1]["SSL KL"])
+    numbers = {(row["row"], row["heading"], row["score"]): row for row in tidy_rows(failed)}
+    assert [numbers["2", "SSL", "KL"][name] for name in ("status", "mean", "std")] == ["failed", "", ""]
+    assert numbers["1", "Proposed", "MAX"]["status"] == "skipped"
+    assert numbers["1", "SSL", "KL"]["status"] == "ok"
 
 
 def test_what_was_not_run_says_so(made):
@@ -315,3 +324,88 @@ def test_nothing_on_record_is_told(here):
     assert "run something first" in harness("leaderboard", code=2).line
     assert harness("results").out.count("\n") == 2
     assert json.loads(harness("results", "--format", "json").out) == []
+
+
+# --- what is chosen, and put away ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def variants(here) -> None:
+    """Records of a method, of two settings of it, and of another seed."""
+    mine = plugin(body="class Params(harness.Params):\n        k: int = 1\n        fair: bool = False")
+    for words in ([], ["--set", "mean-image.k=5"], ["--set", "mean-image.fair=true"], ["--seed", "1"]):
+        harness("run", "--protocol", "test2", "--case", "1,2", "--method", mine, *words)
+
+
+def counted(*filters: str) -> int:
+    return len(json.loads(harness("results", "--format", "json", *filters).out))
+
+
+def test_records_are_chosen_by_what_was_set(variants):
+    assert counted() == 8
+    assert counted("--set", "mean-image.k=5") == 2
+    assert counted("--set", "mean-image.fair=true") == 2
+    assert counted("--set", "none") == 4
+    assert counted("--set", "none", "--seed", "1", "--case", "2") == 1
+    columns = table(harness("leaderboard", "--set", "none", "--format", "md").out)[0]
+    assert [name for name in columns if name.startswith("mean-image")] == ["mean-image L2"]
+    assert "--set mean-image.k=6: no record has it" in harness("leaderboard", "--set", "mean-image.k=6", code=2).line
+    assert "stands alone" in harness("results", "--set", "none", "--set", "mean-image.k=5", code=2).line
+
+
+def test_what_is_forgotten_is_in_no_table_and_comes_back_without_training(variants):
+    gone = [one for one in Store(Path("results")).records() if one.settings.get("mean-image", {}).get("k") == 5]
+    before = {one.cell: Store(Path("results")).scores(one) for one in gone}
+    assert "2 record(s) put away" in harness("forget", "--set", "mean-image.k=5", "--yes").out
+    assert counted() == 6
+    assert counted("--set", "mean-image.k=5") == 0
+    kept = [path for path in Path("results/superseded").rglob("*") if path.is_file()]
+    assert sorted(path.suffix for path in kept) == [".json", ".json", ".npz", ".npz"]
+    left = list(Path("results/records").rglob("*.npz"))
+    assert len(left) == 6
+    fits = set(Path("results/fits").iterdir())
+    words = ["--protocol", "test2", "--case", "1,2", "--method", "./mean-image.py", "--set", "mean-image.k=5"]
+    harness("run", *words)
+    assert set(Path("results/fits").iterdir()) == fits
+    for cell, scores in before.items():
+        record = Store(Path("results")).find(cell)
+        again = Store(Path("results")).scores(record)
+        assert all((again[name] == scores[name]).all() for name in scores)
+
+
+@pytest.mark.parametrize(("answer", "left"), [("", 8), ("n\n", 8), ("y\n", 6)])
+def test_forget_asks_first_and_never_takes_everything(variants, monkeypatch, answer, left):
+    assert "name what to put away" in harness("forget", "--yes", code=2).line
+    monkeypatch.setattr("sys.stdin", io.StringIO(answer))
+    asked = harness("forget", "--seed", "1", code=0 if left == 6 else 2)
+    assert "Put 2 record(s) away?" in asked.err
+    assert ("nothing was put away" in asked.err) == (left == 8)
+    assert counted() == left
+
+
+# --- what a table says of a method -----------------------------------------------------------------------------------
+
+
+def test_a_plugin_is_named_with_its_file_and_digest(here):
+    mine = plugin()
+    out = harness("run", "--protocol", "test2", "--case", "2", "--method", mine).out
+    digest = hashlib.sha256(mine.read_bytes()).hexdigest()[:16]
+    assert f"- mean-image: a plugin, mean-image.py, digest {digest}." in out
+    assert "ocsvm: a plugin" not in harness("run", "--protocol", "test2", "--case", "2", "--method", "ocsvm").out
+
+
+def test_a_method_has_the_paper_s_spelling_in_every_table_but_not_another_table_s_role(made):
+    records = [as_method(one, "rotnet", MAX=0.9) for one in made] + [as_method(one, "isif", Cosine=0.9) for one in made]
+    head = table(text(records))[0]
+    assert "RotNet MAX" in head
+    (test1,) = leaderboards(under_test1(one) for one in records if one.case == "1")
+    names = [f"{line.group} {line.score}" for line in test1.lines]
+    assert names == ["Jigsaw MAX", "SSL KL", "isif Cosine", "RotNet MAX"]
+
+
+def under_test1(record: Record) -> Record:
+    """The record as if it were of test 1's case 0."""
+    protocol = read_protocol("test1", "digits")
+    case = protocol.cases("digits")[0]
+    values = {"protocol": "test1", "case": case.name, "digests": record.digests | {"protocol": protocol.digest(case)}}
+    return record.model_copy(update=values)

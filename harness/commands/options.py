@@ -110,12 +110,3 @@ request_options = options(
     data_option,
     plugin_option,
 )
-filter_options = options(
-    click.option("--protocol", type=Comma(known=completion.protocols), default=(), help="Only these."),
-    click.option("--dataset", type=Comma(known=of_plugins("dataset")), default=(), help="Only these."),
-    click.option("--method", type=Comma(known=of_plugins("method")), default=(), help="Only these."),
-    click.option("--case", type=Comma(), default=(), help="Only these."),
-    click.option("--seed", type=Comma(int), default=(), help="Only these."),
-    click.option("--recipe", type=Comma(known=completion.recipes), default=(), help="Only these."),
-    results_option,
-)

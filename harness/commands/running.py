@@ -120,7 +120,7 @@ def _carry_out(
     """What there is to do, and then the tables; the exit code is 1 if something failed."""
     from harness.commands.hints import below_chance
     from harness.report.leaderboard import leaderboards
-    from harness.report.table import render_all
+    from harness.report.terminal import show
 
     store.prepare()
     if plan.jobs() or plan.skips():
@@ -154,7 +154,7 @@ def _carry_out(
     cells = dict.fromkeys(one.evaluation.cell for one in plan.planned)
     records = [record for cell in cells if (record := store.find(cell))]
     boards = leaderboards(records, request.protocols, store.scores, whole=False)
-    click.echo(render_all([board.table for board in boards], "md"), nl=False)
+    show([board.table for board in boards])
     failed = [record for record in records if record.status == "failed"]
     for line in below_chance(records, plugins):
         click.echo(line, err=True)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 from harness.protocol import Case, Protocol
 from harness.records import Record, slug
 from harness.report.compare import Estimate, estimate
-from harness.report.leaderboard import Variant, declared_as
 from harness.report.look import GREY, WIDTH, Look, looks, save, style
+from harness.report.names import Variant, declared_as
 from harness.report.published import Published
 from harness.report.roc import roc_and_histogram
 
@@ -105,8 +105,8 @@ def draw(
     out: Path,
     x_label: str = "",
     published: Sequence[Published] = (),
-) -> list[Path]:
-    """Every figure of a leaderboard, as `out`/`name`-…; the files written.
+) -> Iterator[Path]:
+    """Every figure of a leaderboard, as `out`/`name`-…: each file once it is written.
 
     Args:
         name: of the leaderboard.
@@ -119,16 +119,14 @@ def draw(
         HarnessError: scores can't be read, or files can't be written.
     """
     cases = [case for case in protocol.cases(declared_as(records[0])) if case.row == case.name]
-    written = []
     if x_label and (figure := lines(records, protocol, x_label, published)):
-        written += save(figure, out / f"{name}-lines")
+        yield from save(figure, out / f"{name}-lines")
     for case in cases:
         for anomaly_set in case.anomalies:
             here = [r for r in records if (r.case, r.anomaly_set) == (case.name, anomaly_set)]
             if figure := roc_and_histogram(here, protocol, scores):
                 tail = [case.name] + [anomaly_set] * (len(case.anomalies) > 1)
-                written += save(figure, out / "-".join([name, "roc", *map(slug, tail)]))
-    return written
+                yield from save(figure, out / "-".join([name, "roc", *map(slug, tail)]))
 
 
 # What is drawn

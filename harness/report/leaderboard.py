@@ -6,39 +6,27 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from pydantic import BaseModel
-
 from harness.errors import HarnessError
 from harness.metrics import over_seeds, pooled_interval
 from harness.protocol import Case, Protocol, read_protocol
 from harness.records import Record, slug
+from harness.report.names import (
+    FAILED,
+    INCOMPLETE,
+    KNN,
+    NOT_RUN,
+    SKIPPED,
+    Variant,
+    data_of,
+    declared_as,
+    headings,
+    label,
+    place_of,
+)
+from harness.report.notes import BOLD, notes_of
 from harness.report.table import Cell, Table
 from harness.report.ties import Entry, Scores, best_of_each
-from harness.spec import check, digest
-
-NOT_RUN, SKIPPED, FAILED, INCOMPLETE = "not run", "–", "failed", "incomplete"
-KNN = "kNN accuracy"
-"""The name of a column that shows no AUROC, but how well a method's embedding tells the normal classes apart."""
-
-ORIGINS = {"paper": "The paper", "inferred": "Inferred from the paper", "proposed": "Not in the paper"}
-"""What is said of where a note's choice comes from."""
-BOLD = "Bold: the best of its row, and what a paired test does not tell from it (DeLong, and seeds; 95 %)."
-
-
-@dataclass(frozen=True)
-class Variant:
-    """A method as one or more columns show it: its name, and what --set changed of it."""
-
-    method: str
-    settings: tuple[tuple[str, Any], ...] = ()
-
-    @classmethod
-    def of(cls, record: Record) -> Variant:
-        changes = record.settings.get(record.method)
-        return cls(record.method, tuple(sorted((k, repr(v)) for k, v in changes.items())) if changes else ())
-
-    def __str__(self) -> str:
-        return self.method + (f" ({', '.join(f'{k}={v}' for k, v in self.settings)})" if self.settings else "")
+from harness.spec import digest
 
 
 @dataclass(frozen=True)
@@ -122,8 +110,8 @@ def _check_comparable(records: list[Record], protocol: Protocol) -> None:
         variant = Variant.of(record)
         if cases.get(record.case) != record.digests.get("protocol"):
             raise HarnessError(
-                f"{_label(record)}: made under another version of {protocol.name}; "
-                f"run it again, or move the record away"
+                f"{label(record)}: made under another version of {protocol.name}; "
+                f"run it again, or put it away with harness forget: {place_of(record)}"
             )
         # Not "metric …": these are in no table.
         parts = record.digests if record.status == "ok" else ()  # else there is no number that could be mixed
@@ -131,30 +119,19 @@ def _check_comparable(records: list[Record], protocol: Protocol) -> None:
             place = (part,) if part == "dataset" else (part, variant)
             other = seen.setdefault(place, record)
             if other.digests[part] != record.digests[part]:
+                older = min(other, record, key=lambda one: str(one.provenance.get("finished")))
                 raise HarnessError(
-                    f"{_label(other)} and {_label(record)} differ in their {part} and can't share a column; "
-                    f"harness plan tells which is stale: run that one again, or move its record away"
+                    f"{label(other)} and {label(record)} differ in their {part} and can't share a column; harness plan "
+                    f"tells which is stale: run it again, or put it away with harness forget; the older one is "
+                    f"{place_of(older)}"
                 )
         if record.status == "ok":
             other = scored.setdefault((record.case, record.anomaly_set), record)
             if (other.n_normal, other.n_anomaly) != (record.n_normal, record.n_anomaly):
                 raise HarnessError(
-                    f"{_label(other)} and {_label(record)} are not of the same number of images and can't share a row; "
-                    f"run one of them again, or move its record away"
+                    f"{label(other)} and {label(record)} are not of the same number of images and can't share a row; "
+                    f"run one of them again, or put it away with harness forget: {place_of(other)}, {place_of(record)}"
                 )
-
-
-def declared_as(record: Record) -> str:
-    """The data set under which the record's protocol declares its cases."""
-    return record.declared_as or record.dataset
-
-
-def _data(record: Record) -> str:
-    return f"{record.dataset} for {record.declared_as}" if record.declared_as else record.dataset
-
-
-def _label(record: Record) -> str:
-    return f"{record.protocol} {record.dataset} case {record.case}, {record.method}, seed {record.seed}"
 
 
 def _table(
@@ -191,7 +168,7 @@ def _table(
     names = [*in_row, *(["average"] if layout.average else [])]
     if not whole:
         lines, names = _with_records(lines, names)
-    notes = _notes(records, protocol, seeds, settings)
+    notes = notes_of(records, protocol, seeds, settings)
     if scores and _embolden([[line for line in lines if line.anomaly_set == name] for name in sets], scores):
         notes.insert(1, BOLD)
 
@@ -204,7 +181,7 @@ def _table(
         rows = [[name, *(line.cells[place] for line in lines)] for place, name in enumerate(names)]
     table = Table(
         title=(
-            f"{protocol.section(dataset).table or layout.title}, {_data(records[0])}, recipe {records[0].recipe}: "
+            f"{protocol.section(dataset).table or layout.title}, {data_of(records[0])}, recipe {records[0].recipe}: "
             f"{protocol.title}"
         ),
         head=head,
@@ -248,9 +225,9 @@ def _entry(line: Line, place: int) -> Entry | None:
 
 def table_columns(records: list[Record], protocol: Protocol) -> list[tuple[Variant, str, str]]:
     """(variant, score, heading): the paper's columns first, then everything else that there are records of."""
-    heads = {column.method: column.head for column in protocol.table.columns}
+    heads = headings(protocol)
     columns = {(Variant(column.method), column.score): column.head for column in protocol.table.columns}
-    rank = {method: place for place, method in enumerate(heads)}
+    rank = {method: place for place, method in enumerate(dict.fromkeys(v.method for v, _ in columns))}
     scored: dict[Variant, dict[str, None]] = {}
     for record in records:
         scored.setdefault(Variant.of(record), {}).update(dict.fromkeys(record.scores))
@@ -299,76 +276,3 @@ def _average(cells: list[Cell | str]) -> Cell:
         return Cell(INCOMPLETE)
     mean = sum(values) / len(values)
     return Cell(f"{mean:.3f}", mean)
-
-
-def _notes(
-    records: list[Record], protocol: Protocol, seeds: list[int], settings: dict[str, dict[str, Any]]
-) -> list[str]:
-    ok = [record for record in records if record.status == "ok"]
-    spread = "mean ± standard deviation over seeds" if len(seeds) > 1 else "seed"
-    notes = [f"AUROC, anomalies positive; {spread} {', '.join(map(str, seeds))}. {protocol.source}."]
-    heads = {column.method: column.head for column in protocol.table.columns}
-    for method in dict.fromkeys(record.method for record in records):
-        if heads.get(method, method).lower() != method:
-            notes.append(f"{heads[method]}: the method {method}.")
-    for variant in dict.fromkeys((Variant.of(r), r.reason) for r in records if r.status == "skipped"):
-        notes.append(f"{SKIPPED} {variant[0]}: {variant[1]}.")
-    for line in dict.fromkeys(
-        f"{Variant.of(r)}, case {r.case}, seed {r.seed}: {r.reason}" for r in records if r.status == "failed"
-    ):
-        notes.append(f"{FAILED}: {line}.")
-    by_recipe: dict[str, dict[str, None]] = {}
-    for record in ok:
-        by_recipe.setdefault(_recipe_line(record), {})[record.method] = None
-    for text, methods in by_recipe.items():
-        notes.append(text + (f" ({', '.join(methods)})" if len(by_recipe) > 1 else "") + ".")
-    for owner, changes in settings.items():
-        notes.append("Changed with --set: " + ", ".join(f"{owner}.{k}={v}" for k, v in changes.items()) + ".")
-    notes += [f"{ORIGINS[note.status]}: {note.text}" for note in protocol.section(declared_as(records[0])).notes]
-    if ok:
-        notes.append(_made_with(ok))
-    return notes
-
-
-class _Shown(BaseModel):
-    """What is said of a recipe under a table."""
-
-    network: str
-    optimizer: str
-    lr: float
-    schedule: str
-    epochs: int
-    batch: int
-    precision: str
-
-
-def _recipe_line(record: Record) -> str:
-    # The precision is what the device did, not what the recipe allows.
-    values = record.recipe_values | {k: v for k, v in record.numerics.items() if k == "precision"}
-    recipe = check(_Shown, values, f"{_label(record)}: recipe_values")
-    return (
-        f"Recipe {record.recipe}: {recipe.network}, {recipe.optimizer}, learning rate {recipe.lr:g}, "
-        f"{recipe.schedule}, {recipe.epochs} epochs, batch {recipe.batch}, {recipe.precision}"
-    )
-
-
-def _made_with(records: list[Record]) -> str:
-    """Commit, hardware and hours, each fit counted once."""
-    commits = dict.fromkeys(
-        f"{str(r.provenance.get('commit') or 'none (installed ' + str(r.provenance.get('harness')) + ')')[:40]}"
-        + (" with uncommitted changes" if r.provenance.get("dirty") else "")
-        for r in records
-    )
-    processors = dict.fromkeys(str(r.provenance.get("processor")) for r in records)
-    training = {r.fit: r.fit_seconds for r in records}
-    scoring = {r.fit: r.score_seconds for r in records}
-    return (
-        f"{len(training)} fit{'s' * (len(training) > 1)}, {_time(sum(training.values()))} of training and "
-        f"{_time(sum(scoring.values()))} of scoring on {', '.join(processors)}; commit {', '.join(commits)}."
-    )
-
-
-def _time(seconds: float) -> str:
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import io
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 from harness.errors import HarnessError
 from harness.protocol import Protocol, protocol_files, read_protocol
 from harness.records import Record
-from harness.report.leaderboard import Variant, table_columns
+from harness.report.leaderboard import table_columns
+from harness.report.names import Variant
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -25,6 +28,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 DASHES = ("-", (0, (4, 1.5)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 GREY = "#666666"
+LONG_DECIMAL = re.compile(r"(\d\.\d\d)\d{3,}")
 WIDTH = 7.2
 """Inches: a page of two columns."""
 STYLE = {
@@ -116,12 +120,18 @@ def save(figure: Figure, path: Path) -> list[Path]:
     Raises:
         HarnessError: they can't be written.
     """
+    from PIL import Image
+
     svg, png = (path.with_name(f"{path.name}.{ending}") for ending in ("svg", "png"))
+    text, pixels = io.StringIO(), io.BytesIO()
+    with style():
+        figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
+        figure.savefig(pixels, format="png", metadata={"Software": None})
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with style():
-            figure.savefig(svg, metadata={"Date": None, "Creator": None})
-            figure.savefig(png, metadata={"Software": None})
+        # A folder of hundreds of figures is to stay small: hundredths of a point do, and as many colours as a byte has.
+        svg.write_text(LONG_DECIMAL.sub(r"\1", text.getvalue()), encoding="utf-8")
+        Image.open(pixels).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(png, optimize=True)
     except OSError as error:
         raise HarnessError(f"{path.parent}: can't write there: {error}") from None
     return [svg, png]

@@ -7,7 +7,7 @@ those that were there. `problems` derives everything in it again.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -17,7 +17,8 @@ from harness.metrics import Metrics, measure
 from harness.plugins import Plugins
 from harness.records import Record, Store
 from harness.report.leaderboard import Leaderboard, leaderboards
-from harness.report.table import FORMATS, render
+from harness.report.table import FORMATS, render_all
+from harness.report.tidy import tidy
 
 PAGE = "index.html"
 NEGLIGIBLE = 1e-9
@@ -32,7 +33,8 @@ def publish(
     protocols: Sequence[str] = (),
     plugins: Plugins | None = None,
     data: Path = Path("data"),
-) -> list[Path]:
+    tell: Callable[[Path], None] = lambda path: None,
+) -> None:
     """Add records and their scores to a folder, and write the tables and figures that they belong to.
 
     As html, the tables are those of one page, `index.html`. Where a folder has it already, it is always written anew.
@@ -42,9 +44,7 @@ def publish(
         form: of the tables: md, html, tex or csv.
         protocols: files of protocols that are not bundled.
         plugins, data: where the page finds the test images that it shows.
-
-    Returns:
-        the tables and figures, and the page.
+        tell: is told of each file of a table, figure or page once it is written, which takes seconds each.
 
     Raises:
         HarnessError: the records can't share a table with those of the folder, or it can't be written to.
@@ -61,13 +61,19 @@ def publish(
         out.mkdir(parents=True, exist_ok=True)
         for cell, record in added.items():
             _copy(record, store, out, before.get(cell))
-        touched = (board for board in boards if any(record.cell in added for record in board.records))
-        written = [path for board in touched for path in _write(board, Store(out), form)]
+        for board in boards:
+            if any(record.cell in added for record in board.records):
+                for path in _write(board, Store(out), form):
+                    tell(path)
         if form == "html" or _has_page(out):
-            written.append(_write_page(boards, Store(out), plugins or Plugins(), data))
-        return written
+            tell(_write_page(boards, Store(out), plugins or Plugins(), data))
     except OSError as error:
         raise HarnessError(f"--out {out}: can't write there: {error}") from None
+
+
+def text_of(boards: Sequence[Leaderboard], form: str) -> str:
+    """The tables as md, html or tex; their numbers, one a line, as csv."""
+    return tidy(boards) if form == "csv" else render_all([board.table for board in boards], form)
 
 
 def _copy(record: Record, store: Store, out: Path, replaced: Record | None) -> None:
@@ -81,16 +87,16 @@ def _copy(record: Record, store: Store, out: Path, replaced: Record | None) -> N
             old.unlink(missing_ok=True)
 
 
-def _write(board: Leaderboard, store: Store, form: str) -> list[Path]:
+def _write(board: Leaderboard, store: Store, form: str) -> Iterator[Path]:
     from harness.report.figures import draw
     from harness.report.published import read_published
 
     path = store.root / f"{board.name}.{form}"
     if form != "html":
-        path.write_text(render(board.table, form), encoding="utf-8")
+        path.write_text(text_of([board], form), encoding="utf-8")
+        yield path
     paper, label = read_published(), board.protocol.table.figure
-    figures = draw(board.name, board.records, board.protocol, store.scores, store.root, label, paper)
-    return figures if form == "html" else [path, *figures]
+    yield from draw(board.name, board.records, board.protocol, store.scores, store.root, label, paper)
 
 
 def _write_page(boards: Sequence[Leaderboard], store: Store, plugins: Plugins, data: Path) -> Path:
@@ -160,7 +166,7 @@ def _wrong_tables(boards: Sequence[Leaderboard], folder: Path) -> list[str]:
         if not present and not _has_page(folder):
             found.append(f"{folder / board.name}.md: missing, though there are records of it")
         for path in present:
-            if path.read_bytes() != render(board.table, tables[path]).encode():
+            if path.read_bytes() != text_of([board], tables[path]).encode():
                 found.append(f"{path}: not the table that its records make; write it again with --out")
     own = {"README.md", PAGE}
     for path in sorted(folder.iterdir()):

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from harness.metrics import over_seeds
 from harness.protocol import Protocol
 from harness.records import Record
-from harness.report.leaderboard import Variant
 from harness.report.look import GREY, WIDTH, looks, style
+from harness.report.names import Variant
 
 if TYPE_CHECKING:
     import numpy as np

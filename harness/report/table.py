@@ -96,6 +96,17 @@ def render_all(tables: Iterable[Table], format: str) -> str:
     return "\n".join(render(table, format) for table in tables)
 
 
+def stacked(tables: Sequence[Table]) -> Table:
+    """Several tables as one, for CSV: the title of each in a first column, and nothing where it lacks a column."""
+    names = list(dict.fromkeys(name for table in tables for name in _flat(table)))
+    rows = []
+    for table in tables:
+        for cells in table.cells:
+            row = dict(zip(_flat(table), cells, strict=True))
+            rows.append([table.title, *(row.get(name, "") for name in names)])
+    return Table("", [["table", *names]], rows)
+
+
 def _address(href: str | None) -> str | None:
     """The address with every character quoted that could end it, or None if it is none to be followed."""
     try:
@@ -244,13 +255,15 @@ def comma_separated(table: Table) -> str:
     """One line of column names, then the rows: numbers at full precision, no title, notes or emphasis."""
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(map(_csv, _flat(table)))
-    writer.writerows([_csv(cell.text) if cell.value is None else cell.value for cell in row] for row in table.cells)
+    writer.writerow(map(spreadsheet_text, _flat(table)))
+    writer.writerows(
+        [spreadsheet_text(cell.text) if cell.value is None else cell.value for cell in row] for row in table.cells
+    )
     return file.getvalue()
 
 
-def _csv(text: str) -> str:
-    # A spreadsheet would take such a text for a formula, and run it.
+def spreadsheet_text(text: str) -> str:
+    """The text on one line, and never what a spreadsheet would take for a formula, and run."""
     text = one_line(text)
     return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
 

@@ -24,7 +24,8 @@ from harness import __version__
 from harness.plugins import Plugins
 from harness.protocol import Case
 from harness.records import Record, slug
-from harness.report.leaderboard import FAILED, INCOMPLETE, NOT_RUN, SKIPPED, Leaderboard, Line, Variant, declared_as
+from harness.report.leaderboard import Leaderboard, Line
+from harness.report.names import FAILED, INCOMPLETE, NOT_RUN, SKIPPED, Variant, declared_as
 from harness.report.page.evidence import Evidence, paper_data, rounded
 from harness.report.page.pictures import pictures
 from harness.report.published import AVERAGE, Published

@@ -10,7 +10,8 @@ from harness.metrics import over_seeds
 from harness.protocol import Case
 from harness.records import Record
 from harness.report.compare import Compared, compare_rows, estimate
-from harness.report.leaderboard import Leaderboard, Line, declared_as, shown_value
+from harness.report.leaderboard import Leaderboard, Line, shown_value
+from harness.report.names import declared_as
 from harness.report.published import Published
 from harness.report.roc import histogram_edges
 from harness.spec import digest

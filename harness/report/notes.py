@@ -1,0 +1,95 @@
+"""What stands under a table: what its numbers are, and how they were made."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel
+
+from harness.protocol import Protocol
+from harness.records import Record
+from harness.report.names import FAILED, SKIPPED, Variant, declared_as, headings, label
+from harness.spec import check
+
+ORIGINS = {"paper": "The paper", "inferred": "Inferred from the paper", "proposed": "Not in the paper"}
+"""What is said of where a note's choice comes from."""
+BOLD = (
+    "Bold: the best of its row, and what follows it down to the first number that a paired test tells from it "
+    "(DeLong, and seeds; 95 %)."
+)
+
+
+def notes_of(
+    records: list[Record], protocol: Protocol, seeds: list[int], settings: dict[str, dict[str, Any]]
+) -> list[str]:
+    ok = [record for record in records if record.status == "ok"]
+    spread = "mean ± standard deviation over seeds" if len(seeds) > 1 else "seed"
+    notes = [f"AUROC, anomalies positive; {spread} {', '.join(map(str, seeds))}. {protocol.source}."]
+    heads = headings(protocol)
+    for method in dict.fromkeys(record.method for record in records):
+        if heads.get(method, method).lower() != method:
+            notes.append(f"{heads[method]}: the method {method}.")
+    for method, file, own in dict.fromkeys((r.method, r.provenance.get("plugin"), r.digests.get("method")) for r in ok):
+        if file:
+            notes.append(f"{method}: a plugin, {file}, digest {own}.")
+    for variant in dict.fromkeys((Variant.of(r), r.reason) for r in records if r.status == "skipped"):
+        notes.append(f"{SKIPPED} {variant[0]}: {variant[1]}.")
+    for line in dict.fromkeys(
+        f"{Variant.of(r)}, case {r.case}, seed {r.seed}: {r.reason}" for r in records if r.status == "failed"
+    ):
+        notes.append(f"{FAILED}: {line}.")
+    by_recipe: dict[str, dict[str, None]] = {}
+    for record in ok:
+        by_recipe.setdefault(_recipe_line(record), {})[record.method] = None
+    for text, methods in by_recipe.items():
+        notes.append(text + (f" ({', '.join(methods)})" if len(by_recipe) > 1 else "") + ".")
+    for owner, changes in settings.items():
+        notes.append("Changed with --set: " + ", ".join(f"{owner}.{k}={v}" for k, v in changes.items()) + ".")
+    notes += [f"{ORIGINS[note.status]}: {note.text}" for note in protocol.section(declared_as(records[0])).notes]
+    if ok:
+        notes.append(_made_with(ok))
+    return notes
+
+
+class _Shown(BaseModel):
+    """What is said of a recipe under a table."""
+
+    network: str
+    optimizer: str
+    lr: float
+    schedule: str
+    epochs: int
+    batch: int
+    precision: str
+
+
+def _recipe_line(record: Record) -> str:
+    # The precision is what the device did, not what the recipe allows.
+    values = record.recipe_values | {k: v for k, v in record.numerics.items() if k == "precision"}
+    recipe = check(_Shown, values, f"{label(record)}: recipe_values")
+    return (
+        f"Recipe {record.recipe}: {recipe.network}, {recipe.optimizer}, learning rate {recipe.lr:g}, "
+        f"{recipe.schedule}, {recipe.epochs} epochs, batch {recipe.batch}, {recipe.precision}"
+    )
+
+
+def _made_with(records: list[Record]) -> str:
+    """Commit, hardware and hours, each fit counted once."""
+    commits = dict.fromkeys(
+        f"{str(r.provenance.get('commit') or 'none (installed ' + str(r.provenance.get('harness')) + ')')[:40]}"
+        + (" with uncommitted changes" if r.provenance.get("dirty") else "")
+        for r in records
+    )
+    processors = dict.fromkeys(str(r.provenance.get("processor")) for r in records)
+    training = {r.fit: r.fit_seconds for r in records}
+    scoring = {r.fit: r.score_seconds for r in records}
+    return (
+        f"{len(training)} fit{'s' * (len(training) > 1)}, {_time(sum(training.values()))} of training and "
+        f"{_time(sum(scoring.values()))} of scoring on {', '.join(processors)}; commit {', '.join(commits)}."
+    )
+
+
+def _time(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

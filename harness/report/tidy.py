@@ -1,0 +1,63 @@
+"""Leaderboards as tidy data: one line per number, for pandas, R and spreadsheets."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable
+from typing import Any
+
+from harness.metrics import over_seeds
+from harness.report.leaderboard import Leaderboard, Line, shown_value
+from harness.report.names import FAILED, SKIPPED
+from harness.report.table import spreadsheet_text
+
+COLUMNS = (
+    *("protocol", "dataset", "recipe", "row", "anomaly_set", "method", "settings", "heading", "score"),
+    *("status", "mean", "std", "runs", "bold"),
+)
+"""Scripts rely on these names and their order. `status` is ok, not run, skipped, failed or incomplete, and there is a
+number only where it is ok. `mean` is an AUROC, or an accuracy where the score says so; `std` is the standard deviation
+that the table shows beside it, and `runs` of how many evaluations both are."""
+
+
+def tidy(boards: Iterable[Leaderboard]) -> str:
+    """As CSV: every cell of the tables, at full precision."""
+    file = io.StringIO()
+    writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    for board in boards:
+        first = board.records[0]
+        of_table = {"protocol": first.protocol, "dataset": first.dataset, "recipe": first.recipe}
+        for place, row in enumerate(board.places):
+            is_average = board.protocol.table.average and place == len(board.places) - 1
+            for line in board.lines:
+                if line.made_from[place]:  # else the row does not have this anomaly set
+                    found = of_table | {"row": row} | _of_line(line) | _of_cell(line, place, is_average)
+                    writer.writerow({name: _csv(value) for name, value in found.items()})
+    return file.getvalue()
+
+
+def _of_line(line: Line) -> dict[str, str]:
+    return {
+        "anomaly_set": line.anomaly_set,
+        "method": line.variant.method,
+        "settings": " ".join(f"{line.variant.method}.{key}={value}" for key, value in line.variant.settings),
+        "heading": line.group,
+        "score": line.score,
+    }
+
+
+def _of_cell(line: Line, place: int, is_average: bool) -> dict[str, str | float | bool | None]:
+    cell = line.cells[place]
+    if cell.value is None:
+        missing = "skipped" if cell.text == SKIPPED else FAILED if FAILED in cell.text else cell.text
+        return {"status": missing}
+    records = [record for case in line.made_from[place] for record in case]
+    summary = over_seeds([value for record in records if (value := shown_value(record, line.score)) is not None])
+    std = None if is_average else summary.std
+    return {"status": "ok", "mean": cell.value, "std": std, "runs": summary.n, "bold": cell.bold}
+
+
+def _csv(value: Any) -> Any:
+    return spreadsheet_text(value) if isinstance(value, str) else value
