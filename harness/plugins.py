@@ -6,18 +6,14 @@ listed with its reason and stops nothing else.
 
 from __future__ import annotations
 
-import ast
 import contextlib
 import hashlib
 import importlib.util
 import inspect
-import os
 import re
 import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from functools import cached_property
-from importlib import metadata
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -26,55 +22,21 @@ import pluggy
 
 from harness import hookspecs, paths
 from harness.errors import FAILURES, HarnessError, told
+from harness.sources import FUNCTIONS, KINDS, Entry, Source, given, in_folder, installed, place_of, read, summary_of
 
-KINDS = {
-    "register_methods": "method",
-    "register_datasets": "dataset",
-    "register_networks": "network",
-    "register_scores": "score",
-    "register_metrics": "metric",
-    "register_reporters": "reporter",
-}
-"""What each hook registers."""
-FUNCTIONS = ("network", "score", "metric")
-"""The kinds that are functions, which are named as they register; the others are classes that carry their name."""
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 HEADING = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,63}")
 """The names of scores and metrics: they are headings, such as Energy, before they are words of a command."""
-
-
-@dataclass(frozen=True)
-class Source:
-    """One plugin file, and how it was found."""
-
-    path: Path
-    origin: str
-    module: str | None = None
-    """The import name, for a plugin of an installed package."""
-
-    def digest(self) -> str:
-        """16 hex digits of the file's text, the same on every platform."""
-        return hashlib.sha256(self.path.read_bytes().replace(b"\r\n", b"\n")).hexdigest()[:16]
-
-
-@dataclass(frozen=True)
-class Entry:
-    """What a plugin registers under one name."""
-
-    kind: str
-    name: str
-    summary: str
-    source: Source
 
 
 class Plugins:
     """Every plugin within reach."""
 
     def __init__(self, extra: Iterable[Path] = ()):
-        self._sources = [*_folder(paths.PLUGINS.rglob("*.py"), "bundled")]
+        self._sources = [*in_folder(paths.PLUGINS.rglob("*.py"), "bundled")]
         for path in extra:
-            self._sources += _given(Path(path))
-        self._sources += _installed()
+            self._sources += given(Path(path))
+        self._sources += installed()
         self._manager = pluggy.PluginManager("harness")
         self._manager.add_hookspecs(hookspecs)
         self._loaded: dict[Source, list[tuple[Entry, Any]]] = {}
@@ -86,7 +48,7 @@ class Plugins:
         found: list[Entry] = []
         for source in self.sources:
             try:
-                static = _read(source)
+                static = read(source)
                 found += static if static is not None else [entry for entry, _ in self._load(source)]
             except HarnessError as error:
                 self.broken[source] = str(error)
@@ -95,7 +57,7 @@ class Plugins:
     @property
     def sources(self) -> list[Source]:
         """Every plugin file; one that is found twice is the one that was found first."""
-        return list({_place(source.path): source for source in reversed(self._sources)}.values())[::-1]
+        return list({place_of(source.path): source for source in reversed(self._sources)}.values())[::-1]
 
     def names(self, kind: str) -> list[str]:
         return list(dict.fromkeys(entry.name for entry in self.entries if entry.kind == kind))
@@ -181,9 +143,9 @@ class Plugins:
         Raises:
             HarnessError: there is no such file, or it is broken.
         """
-        self._sources += _given(path)
+        self._sources += given(path)
         self.__dict__.pop("entries", None)
-        source = next(source for source in self.sources if _place(source.path) == _place(path))
+        source = next(source for source in self.sources if place_of(source.path) == place_of(path))
         found = [entry for entry in self.entries if entry.source == source]
         if source in self.broken:
             raise HarnessError(self.broken[source])
@@ -204,7 +166,7 @@ class Plugins:
 
             def register(*given: Any, kind: str = kind) -> None:
                 name, thing = _checked(kind, given, source)
-                found.append((Entry(kind, name, _summary(thing.__doc__), source), thing))
+                found.append((Entry(kind, name, summary_of(thing.__doc__), source), thing))
 
             try:
                 self._manager.subset_hook_caller(hook, others)(register=register)
@@ -214,98 +176,6 @@ class Plugins:
                 raise HarnessError(f"{source.path}: {hook} raised {told(error)}") from None
         self._loaded[source] = found
         return found
-
-
-def _place(path: Path) -> Path:
-    """Where a path leads; unlike those of pathlib, these functions let a link that leads to itself, or a home that is
-    not there, stand as they are."""
-    return Path(os.path.realpath(os.path.expanduser(path)))
-
-
-def _folder(files: Iterable[Path], origin: str) -> Iterator[Source]:
-    for path in sorted(files):
-        if not path.name.startswith((".", "_", "test_")):
-            yield Source(path, origin)
-
-
-def _given(path: Path) -> list[Source]:
-    path = _place(path)
-    if path.is_dir():
-        return list(_folder(path.glob("*.py"), "--plugins"))
-    if path.suffix == ".py" and path.is_file():
-        return [Source(path, "--plugins")]
-    raise HarnessError(f"{path}: no such plugin file or folder; a plugin is a .py file")
-
-
-def _installed() -> Iterator[Source]:
-    for point in metadata.entry_points(group="harness"):
-        relative = point.module.replace(".", "/")
-        where = [point.dist.locate_file(f"{relative}{end}") for end in (".py", "/__init__.py")] if point.dist else []
-        path = next((Path(str(file)) for file in where if Path(str(file)).is_file()), None)
-        if path is None:  # an editable install: only the import system knows
-            try:
-                spec = importlib.util.find_spec(point.module)
-            except ImportError:
-                spec = None
-            path = Path(spec.origin) if spec and spec.origin else Path(relative + ".py")
-        yield Source(path, f"package {point.dist.name if point.dist else point.name}", point.module)
-
-
-def _read(source: Source) -> list[Entry] | None:
-    """What a file registers, from its text alone; None if that takes running it.
-
-    The text is enough for the ordinary form: `register(Name)` inside a hook, of a class with a literal `name`, or
-    `register("name", function)`.
-    """
-    try:
-        tree = ast.parse(source.path.read_bytes(), filename=str(source.path))
-    except (OSError, SyntaxError, ValueError, MemoryError, RecursionError) as error:  # the last two: nested too deeply
-        raise HarnessError(f"{source.path}: not readable as Python: {told(error)}") from None
-    defined = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef | ast.FunctionDef)}
-    found: list[Entry] = []
-    functions = (node for node in tree.body if isinstance(node, ast.FunctionDef))
-    for hook in (node for node in functions if not all(map(_is_cache, node.decorator_list))):
-        if hook.name not in KINDS:
-            return None
-        for node in ast.walk(hook):
-            if isinstance(node, ast.For | ast.If | ast.ListComp | ast.Import | ast.ImportFrom):
-                return None
-            if isinstance(node, ast.Call):
-                if isinstance(node.func, ast.Attribute) and node in hook.decorator_list:
-                    continue
-                name, thing = _literal(KINDS[hook.name], node.args, defined)
-                if name is None:
-                    return None
-                found.append(Entry(KINDS[hook.name], name, _summary(ast.get_docstring(thing)), source))
-    return found
-
-
-def _is_cache(decorator: ast.expr) -> bool:
-    """Whether it is `@cache` or `@functools.lru_cache(…)`, which make no hook."""
-    return ast.unparse(decorator).partition("(")[0].rpartition(".")[2] in ("cache", "lru_cache")
-
-
-def _literal(kind: str, given: list[ast.expr], defined: dict[str, ast.stmt]) -> tuple[str | None, ast.stmt | None]:
-    """The name and the definition of what is registered; None where they are not literally there."""
-    *head, last = given or [None]
-    thing = defined.get(last.id) if isinstance(last, ast.Name) else None
-    if kind in FUNCTIONS:
-        named = len(head) == 1 and isinstance(head[0], ast.Constant) and isinstance(head[0].value, str)
-        return (head[0].value, thing) if named and thing else (None, None)
-    return (_literal_name(thing), thing) if not head and isinstance(thing, ast.ClassDef) else (None, None)
-
-
-def _literal_name(node: ast.ClassDef) -> str | None:
-    for statement in node.body:
-        targets = statement.targets if isinstance(statement, ast.Assign) else [getattr(statement, "target", None)]
-        if any(isinstance(target, ast.Name) and target.id == "name" for target in targets):
-            value = statement.value
-            return value.value if isinstance(value, ast.Constant) and isinstance(value.value, str) else None
-    return None
-
-
-def _summary(doc: str | None) -> str:
-    return (doc or "").strip().split("\n", 1)[0]
 
 
 def _import(source: Source) -> ModuleType:

@@ -18,20 +18,19 @@ import gc
 import glob
 import hashlib
 import heapq
-import io
 import json
 import os
 import re
 import tempfile
-import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from functools import cache, lru_cache
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, ValidationError
 
+from harness.arrays import npz, read_npz
 from harness.errors import HarnessError, Unwritable
 from harness.files import finishing, sweep, write_whole
 from harness.metrics import Metrics
@@ -180,7 +179,7 @@ class Store:
             Unwritable: the disk is full, say; what was there before still is.
         """
         path = self._json(record.cell)
-        data = _npz(scores) if scores is not None else None
+        data = npz(scores) if scores is not None else None
         with finishing():
             if data is not None:
                 record = record.model_copy(update={"scores_sha256": _sha256(data)})
@@ -238,8 +237,7 @@ class Store:
         sizes = {"normal": record.n_normal, "anomaly": record.n_anomaly}
         shapes = {f"{part}.{name}": (n,) for part, n in sizes.items() for name in record.scores}
         try:
-            with zipfile.ZipFile(io.BytesIO(data)) as file:
-                found = {name.removesuffix(".npy"): _array(file.read(name)) for name in file.namelist()}
+            found = read_npz(data)
             fine = {name: values.shape for name, values in found.items()} == shapes
             fine = fine and all(v.dtype.kind == "f" and v.size and np.isfinite(v).all() for v in found.values())
         except Exception:  # of the right digest, but no archive of ours: zipfile and numpy raise almost anything
@@ -399,37 +397,3 @@ def _sha256(data: bytes) -> str:
 
 def _dump(data: Any) -> bytes:
     return (json.dumps(data, indent=1, allow_nan=False) + "\n").encode()
-
-
-@lru_cache(maxsize=256)
-def _header(data: bytes) -> tuple[tuple[int, ...], np.dtype]:
-    """The shape and the type that the header of a .npy file declares: numpy runs it through Python's own parser, which
-    takes longer than all else. The files of a study have a few different ones."""
-    import numpy as np
-
-    file = io.BytesIO(data)
-    np.lib.format.read_magic(file)
-    shape, _, dtype = np.lib.format.read_array_header_1_0(file)
-    return shape, dtype
-
-
-def _array(data: bytes) -> np.ndarray:
-    """The array of a .npy file as `_npz` writes it."""
-    import numpy as np
-
-    start = 10 + int.from_bytes(data[8:10], "little")
-    shape, dtype = _header(data[:start])
-    return np.frombuffer(data, dtype, offset=start).reshape(shape).copy()
-
-
-def _npz(arrays: Mapping[str, np.ndarray]) -> bytes:
-    """A compressed .npz whose bytes depend on the arrays alone (numpy's own stamps the time)."""
-    import numpy as np
-
-    out = io.BytesIO()
-    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, array in arrays.items():
-            member = io.BytesIO()
-            np.lib.format.write_array(member, np.ascontiguousarray(array), allow_pickle=False)
-            archive.writestr(zipfile.ZipInfo(f"{name}.npy"), member.getvalue(), zipfile.ZIP_DEFLATED)
-    return out.getvalue()

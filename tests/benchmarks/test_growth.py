@@ -13,10 +13,11 @@ import pytest
 from clocks import processor_time
 from tiny import harness, plugin
 
+from harness.arrays import npz
 from harness.metrics import Metrics, measure
 from harness.plan import Evaluation, Request, make_plan
 from harness.plugins import Plugins
-from harness.records import Record, Store, _npz
+from harness.records import Record, Store
 from harness.run import _record
 
 pytestmark = pytest.mark.benchmark(timer=processor_time)
@@ -53,7 +54,7 @@ def write_records(store: Store, request: Request, make: Callable[[Evaluation], M
         values = {"status": "ok", "scores": scores, "n_normal": 60, "n_anomaly": 540, "provenance": more}
         record: Record = _record(one.evaluation, **values)
         # As `Store.write`, but for the time that a disk takes to have each of them for good.
-        data = _npz(arrays) if arrays else b""
+        data = npz(arrays) if arrays else b""
         record = record.model_copy(update={"scores_sha256": hashlib.sha256(data).hexdigest() if data else ""})
         for path, content in zip(store.files(record), (record.model_dump_json(indent=1).encode(), data), strict=False):
             path.parent.mkdir(parents=True, exist_ok=True)
