@@ -87,13 +87,10 @@ def lines(
                 _draw(axes, line)
         _limit(grid, every)
         handles = _legend(every)
-        width = 0.75 + 0.06 * max(len(handle.get_label()) for handle in handles)
-        if len(panels) == 1:
-            figure.set_figwidth(figure.get_figwidth() + width)
-            figure.legend(handles=handles, loc="outside right upper")
-        else:
-            columns = min(int(figure.get_figwidth() / width), len(handles))
-            figure.legend(handles=handles, loc="outside upper center", ncols=max(columns, 1))
+        # Room for a legend of any length, so that it never covers a line.
+        figure.set_figwidth(figure.get_figwidth() + 0.75 + 0.06 * max(len(handle.get_label()) for handle in handles))
+        figure.set_figheight(max(figure.get_figheight(), 0.17 * len(handles) + 0.2))
+        figure.legend(handles=handles, loc="outside right upper")
         return figure
 
 

@@ -54,7 +54,7 @@ def roc_and_histogram(records: Sequence[Record], protocol: Protocol, scores: Sco
             mean = over_seeds([record.scores[score].auroc for record in mine]).mean
             roc.plot(*mean_roc(pairs), color=look.color, linestyle=look.linestyle, label=f"{look.label}: {mean:.3f}")
             _draw_histogram(axes, *pairs[0])
-            axes.set_title(look.label, fontsize=8)
+            axes.set_title(look.label, fontsize=8 if len(look.label) < 20 else 6)
         for unused in small[len(drawn) :]:
             unused.remove()
         _finish_roc(roc)
@@ -126,7 +126,7 @@ def _draw_histogram(axes: Axes, normal: np.ndarray, anomaly: np.ndarray) -> None
     # A score can have most images in one bin; the root keeps the rest in sight.
     axes.set_yscale("function", functions=(np.sqrt, np.square))
     axes.set_ylim(bottom=0)
-    axes.xaxis.set_major_locator(MaxNLocator(3))
+    axes.xaxis.set_major_locator(MaxNLocator(2))
     axes.yaxis.set_major_locator(MaxNLocator(3))
     axes.tick_params(labelsize=7)
     axes.xaxis.get_offset_text().set_fontsize(7)
