@@ -41,7 +41,7 @@ PATHS = [*KNOWN.pop("paths"), "", "a\nb", "\udcff", "x" * 300]
 KNOWN |= dict.fromkeys(("--results", "--data", "--plugins", "--out"), PATHS)
 ASK = ["--protocol", "--method", "--dataset", "--case", "--seed", "--recipe", "--set", "--set", "--score", "--metric"]
 ASK += ["--results", "--data", "--plugins"]
-FILTER = ["--protocol", "--dataset", "--method", "--case", "--seed", "--recipe", "--results", "--format"]
+FILTER = ["--protocol", "--dataset", "--method", "--case", "--seed", "--recipe", "--set", "--results", "--format"]
 PLACES = ["--data", "--plugins"]
 OPTIONS = {
     "run": [*ASK, "--device", "--executor", "--reporter", "--ray-gpus", "--ray-cpus"],

@@ -54,7 +54,7 @@ def roc_and_histogram(records: Sequence[Record], protocol: Protocol, scores: Sco
             mean = over_seeds([record.scores[score].auroc for record in mine]).mean
             roc.plot(*mean_roc(pairs), color=look.color, linestyle=look.linestyle, label=f"{look.label}: {mean:.3f}")
             _draw_histogram(axes, *pairs[0])
-            axes.set_title(look.label, fontsize=8 if len(look.label) < 20 else 6)
+            axes.set_title(look.label, fontsize=min(8, 150 / len(look.label)))
         for unused in small[len(drawn) :]:
             unused.remove()
         _finish_roc(roc)
