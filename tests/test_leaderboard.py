@@ -136,6 +136,13 @@ def test_several_anomaly_sets_and_an_average_by_hand(here):
         assert [row[column] for row in rows[1:]] == [f"{value:.3f}" for value in (*values, statistics.fmean(values))]
 
 
+def test_a_run_of_a_case_without_one_of_the_anomaly_sets(here):
+    protocol = named({"a": case(["0"], near=["6"], far=["patches"]), "b": case(["1"], near=["7"])})
+    rows = table(harness("run", "--protocol", protocol, "--method", plugin(), "--case", "b").out)
+    assert rows[0] == ["case", "mean-image L2 near"]
+    assert [row[0] for row in rows[1:]] == ["b"]
+
+
 # --- what is not there -----------------------------------------------------------------------------------------------
 
 

@@ -207,7 +207,7 @@ def _embolden(sets: list[list[Line]], scores: Scores) -> bool:
     able = [
         [(line, place, entry) for line in lines if (entry := _entry(line, place))]
         for lines in sets
-        for place in range(len(lines[0].cells))
+        for place in range(len(lines[0].cells) if lines else 0)
     ]
     able = [row for row in able if len(row) > 1]
     for row, tied in zip(able, best_of_each([[entry for *_, entry in row] for row in able], scores), strict=True):
