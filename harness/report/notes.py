@@ -39,7 +39,7 @@ def notes_of(
     ):
         notes.append(f"{FAILED}: {line}.")
     by_recipe: dict[str, dict[str, None]] = {}
-    for record in ok:
+    for record in (record for record in ok if "precision" in record.numerics):  # else the engine trained nothing
         by_recipe.setdefault(_recipe_line(record), {})[record.method] = None
     for text, methods in by_recipe.items():
         notes.append(text + (f" ({', '.join(methods)})" if len(by_recipe) > 1 else "") + ".")
