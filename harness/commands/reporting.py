@@ -92,20 +92,28 @@ def leaderboard(
 @click.command()
 @filter_options
 @form_option
-def compare(form: str | None, **filters: Any) -> None:
-    """Ours, the paper's, the difference, and whether it is more than noise.
+@click.option("--against", metavar="METHOD[.SCORE]", help="Compare with this method's numbers, not with the paper's.")
+def compare(form: str | None, against: str | None, **filters: Any) -> None:
+    """Ours, the paper's, the difference, and whether it is more than noise. Or so for one method and all others.
 
     \b
     harness compare --protocol test2 --dataset mnist
+    harness compare --protocol test2 --dataset mnist --against ssl.KL
     """
+    from harness.records import Store
     from harness.report.compare import comparisons
     from harness.report.leaderboard import leaderboards
+    from harness.report.paired import paired
     from harness.report.published import read_published
     from harness.report.table import render_all, stacked
     from harness.report.terminal import show
 
-    published = [one for one in read_published() if not filters["case"] or one.case in filters["case"]]
-    tables = comparisons(leaderboards(chosen(filters), filters["protocol"]), published)
+    boards = leaderboards(chosen(filters), filters["protocol"])
+    if against:
+        tables = paired(boards, against, Store(filters["results"]).scores)
+    else:
+        published = [one for one in read_published() if not filters["case"] or one.case in filters["case"]]
+        tables = comparisons(boards, published)
     if form is None:
         show(tables)
     else:

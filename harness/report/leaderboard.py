@@ -62,6 +62,11 @@ class Line:
     made_from: list[list[list[Record]]] = field(default_factory=list)
     """For each cell, the records of each case that it is the mean of."""
 
+    @property
+    def values(self) -> list[float]:
+        """The numbers that there are."""
+        return [cell.value for cell in self.cells if cell.value is not None]
+
 
 def leaderboards(
     records: Iterable[Record], protocol_paths: Sequence[str] = (), scores: Scores | None = None, whole: bool = True
@@ -205,7 +210,7 @@ def _embolden(sets: list[list[Line]], scores: Scores) -> bool:
     """Set in bold, for each anomaly set, the best of the lines in each place and what is tied with it; whether there
     was any."""
     able = [
-        [(line, place, entry) for line in lines if (entry := _entry(line, place))]
+        [(line, place, entry) for line in lines if (entry := entry_of(line, place))]
         for lines in sets
         for place in range(len(lines[0].cells) if lines else 0)
     ]
@@ -216,7 +221,7 @@ def _embolden(sets: list[list[Line]], scores: Scores) -> bool:
     return bool(able)
 
 
-def _entry(line: Line, place: int) -> Entry | None:
+def entry_of(line: Line, place: int) -> Entry | None:
     """What a number is made from, if it is an AUROC of every case that it stands for."""
     scored = tuple(tuple(r for r in case if line.score in r.scores) for case in line.made_from[place])
     numbered = line.cells[place].value is not None and line.score != KNN

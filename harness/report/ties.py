@@ -9,7 +9,7 @@ from functools import cached_property
 
 from numpy.typing import NDArray
 
-from harness.metrics import Placements, compare_placements, placements, pooled_interval, reach
+from harness.metrics import Comparison, Placements, compare_placements, placements, pooled_interval, reach
 from harness.records import Record
 
 Scores = Callable[[Record], Mapping[str, NDArray]]
@@ -57,6 +57,15 @@ class Entry:
         return [(self.score, tuple(map(id, case))) for case in self.cases]
 
 
+@dataclass(frozen=True)
+class Difference:
+    """One number minus another, with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
 def best_or_tied(entries: Sequence[Entry], scores: Scores) -> list[bool]:
     """For each of several numbers of the same cases, whether it is the highest or statistically tied with that one.
 
@@ -80,7 +89,7 @@ def best_of_each(rows: Sequence[Sequence[Entry]], scores: Scores) -> list[list[b
     by_images = _by_images([(best, entry) for best, row in zip(bests, duels, strict=True) for entry in row], scores)
     found = []
     for best, row, ceiling, doubtful in zip(bests, rows, ceilings, duels, strict=True):
-        below = [entry.mean for entry in doubtful if _exceeds(best, entry, by_images)]
+        below = [entry.mean for entry in doubtful if _difference(best, entry, by_images).low > 0]
         found.append([entry.mean > max([ceiling, *below]) for entry in row])
     return found
 
@@ -94,29 +103,36 @@ def _ceiling(best: Entry, row: Sequence[Entry]) -> float:
     return max(lower, default=float("-inf"))
 
 
-def _exceeds(best: Entry, entry: Entry, by_images: Mapping[tuple[Key, Key], float]) -> bool:
-    """Whether two numbers differ by more than the interval of their difference reaches below it."""
-    images = statistics.fmean([by_images[pair] for pair in zip(best.keys, entry.keys, strict=True)])
-    a, b = best.by_seed, entry.by_seed
-    paired = best.fits == entry.fits
-    seeds = [[a[seed] - b[seed] for seed in a]] if paired else [list(a.values()), list(b.values())]
-    return best.mean - entry.mean > reach(images, *(values for values in seeds if values))
+def differences(pairs: Sequence[tuple[Entry, Entry]], scores: Scores) -> list[Difference]:
+    """How far apart the numbers of each pair are, both of the same cases, as `best_or_tied` compares them."""
+    by_images = _by_images(pairs, scores)
+    return [_difference(a, b, by_images) for a, b in pairs]
 
 
-def _by_images(duels: Iterable[tuple[Entry, Entry]], scores: Scores) -> dict[tuple[Key, Key], float]:
-    """For each pair of numbers of one case, how far the interval of their difference reaches below it, compared image
-    by image."""
+def _difference(a: Entry, b: Entry, by_images: Mapping[tuple[Key, Key], Comparison]) -> Difference:
+    compared = [by_images[pair] for pair in zip(a.keys, b.keys, strict=True)]
+    below = statistics.fmean([one.difference - one.low for one in compared])
+    above = statistics.fmean([one.high - one.difference for one in compared])
+    own, its = a.by_seed, b.by_seed
+    paired = a.fits == b.fits
+    seeds = [[own[seed] - its[seed] for seed in own]] if paired else [list(own.values()), list(its.values())]
+    seeds = [values for values in seeds if values]
+    value = a.mean - b.mean
+    return Difference(value, value - reach(below, *seeds), value + reach(above, *seeds))
+
+
+def _by_images(duels: Iterable[tuple[Entry, Entry]], scores: Scores) -> dict[tuple[Key, Key], Comparison]:
+    """Each pair of numbers of one case, compared image by image."""
     together: dict[tuple, dict[tuple[Key, Key], tuple]] = {}
     for best, entry in duels:
         for a, b, *pair in zip(best.cases, entry.cases, best.keys, entry.keys, strict=True):
             together.setdefault((a[0].case, a[0].anomaly_set), {})[tuple(pair)] = (a, b)
-    found: dict[tuple[Key, Key], float] = {}
+    found: dict[tuple[Key, Key], Comparison] = {}
     for pairs in together.values():  # no more than the placements of one case are held at a time
         cases = {key: case for pair, both in pairs.items() for key, case in zip(pair, both, strict=True)}
         placed = _placed(cases, scores)
         for a, b in pairs:
-            compared = compare_placements(placed[a], placed[b])
-            found[a, b] = compared.difference - compared.low
+            found[a, b] = compare_placements(placed[a], placed[b])
     return found
 
 
