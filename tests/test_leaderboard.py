@@ -173,7 +173,9 @@ def test_what_was_not_run_says_so(made):
 
 def test_a_seed_that_is_missing_is_counted(made):
     records = [one for one in three(made, seeds=(0, 1)) if (one.method, one.case, one.seed) != ("ssl", "2", 1)]
-    assert "1 of 2" in table(text(records))[2][1]
+    assert table(text(records))[2][1] == "0.880 (1/2)"
+    assert "(n/m): the mean of n runs" in text(records)
+    assert "(n/m)" not in text(three(made, seeds=(0, 1)))
 
 
 def test_an_average_needs_every_case(here):
@@ -329,6 +331,8 @@ def test_a_place_that_can_t_be_written_to_is_refused(here, out):
 
 def test_nothing_on_record_is_told(here):
     assert "run something first" in harness("leaderboard", code=2).line
+    assert "no such folder" in harness("results", code=2).line
+    Path("results").mkdir()
     assert harness("results").out.count("\n") == 2
     assert json.loads(harness("results", "--format", "json").out) == []
 
@@ -357,6 +361,9 @@ def test_records_are_chosen_by_what_was_set(variants):
     columns = table(harness("leaderboard", "--set", "none", "--format", "md").out)[0]
     assert [name for name in columns if name.startswith("mean-image")] == ["mean-image L2"]
     assert "--set mean-image.k=6: no record has it" in harness("leaderboard", "--set", "mean-image.k=6", code=2).line
+    both = ("--set", "mean-image.k=5", "--set", "mean-image.k=1", "--set", "mean-image.k=7")
+    assert counted(*both) == 2
+    assert counted(*both, "--set", "mean-image.fair=true") == 0
     assert "stands alone" in harness("results", "--set", "none", "--set", "mean-image.k=5", code=2).line
 
 

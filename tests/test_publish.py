@@ -141,3 +141,31 @@ def test_a_record_that_is_published_again_takes_the_place_of_the_old_one(here):
     harness("leaderboard", "--protocol", protocol, "--out", "leaderboard")
     assert harness("leaderboard", "--check", "--protocol", protocol).code == 0
     assert len(list(Path("leaderboard").rglob("*.npz"))) == 1
+
+
+def test_the_page_and_the_tables_that_are_there_stay_alike(copy):
+    mine = plugin("mine", summary="Another one.")
+    harness("run", *TEST2, "--method", mine, "--results", "theirs")
+    words = ("leaderboard", "--results", "theirs", "--out", copy, "--format", "html")
+    assert "4 record(s) added" in harness(*words).err
+    assert "mine L2" in (copy / "test2-digits-small.md").read_text()
+    assert "everything derives" in check()
+
+
+def test_what_is_there_already_is_left_as_it_is(copy):
+    before = {path: path.read_bytes() for path in copy.rglob("*") if path.suffix in (".json", ".npz", ".md")}
+    harness("run", *TEST2, "--method", plugin(), "--results", "again")
+    assert "4 record(s) there already" in harness("leaderboard", "--results", "again", "--out", copy).err
+    assert before == {path: path.read_bytes() for path in copy.rglob("*") if path.suffix in (".json", ".npz", ".md")}
+
+
+def test_scores_that_can_t_be_read_are_told_once_and_hide_nothing_silently(copy):
+    mine = plugin("mine", score='return {"L1": (images.float() - self.mean).abs().flatten(1).sum(1)}')
+    mine.write_text(mine.read_text().replace('("L2",)', '("L1",)'))
+    harness("run", *TEST2, "--method", mine, "--results", "theirs")
+    harness("leaderboard", "--results", "theirs", "--out", copy)
+    damaged = sorted(copy.glob("records/test2/digits/mean-image/*.npz"))[0]
+    damaged.write_bytes(b"")
+    told = [line for line in check(1).splitlines() if damaged.name in line]
+    assert len(told) == 1
+    assert "its tables can't be compared until then" in check(1)

@@ -27,7 +27,7 @@ filter_options = options(
         "settings",
         multiple=True,
         metavar="NAME.KEY=VALUE",
-        help="Only what was run with these; none: only what was run without any.",
+        help="Only what was run so, one value or another; none: only what was run without any.",
     ),
     results_option,
 )
@@ -41,6 +41,8 @@ def filtered(filters: dict[str, Any]) -> tuple[list[Record], list[str]]:
     wanted = {name: values for name, values in filters.items() if name not in ("results", "settings") and values}
     if "protocol" in wanted:
         wanted["protocol"] = tuple(_name_of(name) for name in wanted["protocol"])
+    if not filters["results"].exists():
+        raise HarnessError(f"--results {filters['results']}: no such folder; run something first, or name another one")
     records = list(Store(filters["results"]).records())
     unknown = []
     for name, values in wanted.items() if records else ():
@@ -70,7 +72,10 @@ def chosen(filters: dict[str, Any]) -> list[Record]:
 
 
 def _set_so(texts: tuple[str, ...]) -> Callable[[Record], bool]:
-    """Whether a record was run with these settings, and maybe others; with none at all, for the word none."""
+    """Whether a record was run with these settings, and maybe others; with none at all, for the word none.
+
+    Of several values for one key, any will do.
+    """
     from harness.settings import parse_settings
 
     if "none" in texts:
@@ -78,9 +83,13 @@ def _set_so(texts: tuple[str, ...]) -> Callable[[Record], bool]:
             raise HarnessError("--set none: stands alone; leave the others out")
         return lambda record: not record.settings
     # Compared as text: a parameter's type may have made a truth value of the word "true".
-    wanted = [(owner, key, str(v)) for owner, each in parse_settings(texts).items() for key, v in each.items()]
+    wanted: dict[tuple[str, str], set[str]] = {}
+    for text in texts:
+        for owner, each in parse_settings([text]).items():
+            for key, value in each.items():
+                wanted.setdefault((owner, key), set()).add(str(value).lower())
     return lambda record: all(
-        str(record.settings.get(owner, {}).get(key)).lower() == value.lower() for owner, key, value in wanted
+        str(record.settings.get(owner, {}).get(key)).lower() in values for (owner, key), values in wanted.items()
     )
 
 

@@ -75,9 +75,12 @@ def leaderboard(
         raise SystemExit(1 if found else 0)
     records = chosen(filters)
     if out is not None:
-        publish.publish(records, store, out, form or "md", protocols, _plugins(plugin_paths), data, tell=click.echo)
+        plugins = _plugins(plugin_paths)
+        counts = publish.publish(records, store, out, form or "md", protocols, plugins, data, tell=click.echo)
+        click.echo(f"{out}: {', '.join(f'{n} record(s) {what}' for what, n in counts.items() if n)}", err=True)
         return
-    made = leaderboards(records, protocols, store.scores)
+    whole = not any(filters[name] for name in ("method", "case", "settings"))
+    made = leaderboards(records, protocols, store.scores, whole)
     if form == "html":
         from harness.report.page import page
         from harness.report.published import read_published

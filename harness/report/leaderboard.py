@@ -23,7 +23,7 @@ from harness.report.names import (
     label,
     place_of,
 )
-from harness.report.notes import BOLD, notes_of
+from harness.report.notes import BOLD, PART, notes_of
 from harness.report.table import Cell, Table
 from harness.report.ties import Entry, Scores, best_of_each
 from harness.spec import digest
@@ -174,8 +174,10 @@ def _table(
     if not whole:
         lines, names = _with_records(lines, names)
     notes = notes_of(records, protocol, seeds, settings)
+    if any(cell.text.endswith(")") for line in lines for cell in line.cells if cell.value is not None):
+        notes.insert(1, PART)
     if scores and _embolden([[line for line in lines if line.anomaly_set == name] for name in sets], scores):
-        notes.insert(1, BOLD)
+        notes.insert(1, BOLD.format(place="column" if layout.rows == "methods" else "row"))
 
     heads = [f"{line.score} {line.anomaly_set}" if len(sets) > 1 else line.score for line in lines]
     if layout.rows == "methods":
@@ -261,7 +263,7 @@ def table_cell(cases: list[list[Record]], score: str, seeds: list[int]) -> Cell:
     summary = over_seeds(values)
     text = f"{summary.mean:.3f}" + (f" ± {summary.std:.3f}" if summary.std is not None else "")
     if summary.n < len(seeds) * len(cases):
-        text += f" ({summary.n} of {len(seeds) * len(cases)} runs)"
+        text += f" ({summary.n}/{len(seeds) * len(cases)})"
     metrics = [record.scores[score] for record in records if score in record.scores and len(cases) == 1]
     low, high = pooled_interval(metrics) if metrics else (None, None)
     return Cell(text, summary.mean, title=f"95 % interval {low:.3f} to {high:.3f}" if metrics else None)

@@ -13,8 +13,9 @@ from harness.spec import check
 
 ORIGINS = {"paper": "The paper", "inferred": "Inferred from the paper", "proposed": "Not in the paper"}
 """What is said of where a note's choice comes from."""
+PART = "(n/m): the mean of n runs, where m would be as many as there are seeds."
 BOLD = (
-    "Bold: the best of its row, and what follows it down to the first number that a paired test tells from it "
+    "Bold: the best of its {place}, and what follows it down to the first number that a paired test tells from it "
     "(DeLong, and seeds; 95 %)."
 )
 
@@ -34,10 +35,12 @@ def notes_of(
             notes.append(f"{method}: a plugin, {file}, digest {own}.")
     for variant in dict.fromkeys((Variant.of(r), r.reason) for r in records if r.status == "skipped"):
         notes.append(f"{SKIPPED} {variant[0]}: {variant[1]}.")
-    for line in dict.fromkeys(
-        f"{Variant.of(r)}, case {r.case}, seed {r.seed}: {r.reason}" for r in records if r.status == "failed"
-    ):
-        notes.append(f"{FAILED}: {line}.")
+    failures: dict[tuple[Variant, str], dict[str, None]] = {}
+    for record in (record for record in records if record.status == "failed"):
+        place = f"case {record.case}, seed {record.seed}"
+        failures.setdefault((Variant.of(record), record.reason), {})[place] = None
+    for (variant, reason), (first, *more) in failures.items():
+        notes.append(f"{FAILED}: {variant}, {first}{f' and {len(more)} more' if more else ''}: {reason}.")
     by_recipe: dict[str, dict[str, None]] = {}
     for record in (record for record in ok if "precision" in record.numerics):  # else the engine trained nothing
         by_recipe.setdefault(_recipe_line(record), {})[record.method] = None

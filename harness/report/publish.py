@@ -7,6 +7,7 @@ those that were there. `problems` derives everything in it again.
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -34,10 +35,12 @@ def publish(
     plugins: Plugins | None = None,
     data: Path = Path("data"),
     tell: Callable[[Path], None] = lambda path: None,
-) -> None:
+) -> Counter[str]:
     """Add records and their scores to a folder, and write the tables and figures that they belong to.
 
-    As html, the tables are those of one page, `index.html`. Where a folder has it already, it is always written anew.
+    As html, the tables are those of one page, `index.html`. Where a folder has it already, it is always written anew,
+    and so is a table that is there in another form. A record that says what the one in its place does, of the same
+    scores, is left out, so that nothing changes where there is nothing new.
 
     Args:
         records: of `store`.
@@ -46,12 +49,16 @@ def publish(
         plugins, data: where the page finds the test images that it shows.
         tell: is told of each file of a table, figure or page once it is written, which takes seconds each.
 
+    Returns:
+        how many records were "added", "replaced", or "there already".
+
     Raises:
         HarnessError: the records can't share a table with those of the folder, or it can't be written to.
     """
     there = Store(out, "--out")
     before = {record.cell: record for record in there.records()}
-    added = {record.cell: record for record in records}
+    given = {record.cell: record for record in records}
+    added = {cell: record for cell, record in given.items() if not _same(record, before.get(cell))}
 
     def scores(record: Record):
         return (store if record.cell in added else there).scores(record)
@@ -62,13 +69,22 @@ def publish(
         for cell, record in added.items():
             _copy(record, store, out, before.get(cell))
         for board in boards:
-            if any(record.cell in added for record in board.records):
+            if any(record.cell in given for record in board.records):
                 for path in _write(board, Store(out), form):
                     tell(path)
         if form == "html" or _has_page(out):
             tell(_write_page(boards, Store(out), plugins or Plugins(), data))
+        replaced = sum(cell in before for cell in added)
+        counts = {"added": len(added) - replaced, "replaced": replaced, "there already": len(given) - len(added)}
+        return Counter(counts)
     except OSError as error:
         raise HarnessError(f"--out {out}: can't write there: {error}") from None
+
+
+def _same(record: Record, there: Record | None) -> bool:
+    """Whether a record holds what another one does, be it of another run."""
+    parts = ("status", "scores_sha256", "scores", "digests", "params", "metrics", "knn_accuracy", "accuracy")
+    return there is not None and all(getattr(record, part) == getattr(there, part) for part in parts)
 
 
 def text_of(boards: Sequence[Leaderboard], form: str) -> str:
@@ -91,10 +107,11 @@ def _write(board: Leaderboard, store: Store, form: str) -> Iterator[Path]:
     from harness.report.figures import draw
     from harness.report.published import read_published
 
-    path = store.root / f"{board.name}.{form}"
-    if form != "html":
-        path.write_text(text_of([board], form), encoding="utf-8")
-        yield path
+    for each in FORMATS:
+        path = store.root / f"{board.name}.{each}"
+        if each != "html" and (each == form or path.exists()):
+            path.write_text(text_of([board], each), encoding="utf-8")
+            yield path
     paper, label = read_published(), board.protocol.table.figure
     yield from draw(board.name, board.records, board.protocol, store.scores, store.root, label, paper)
 
@@ -136,7 +153,8 @@ def problems(folder: Path, protocols: Sequence[str] = ()) -> list[str]:
     try:
         boards = leaderboards(records, protocols, store.scores)
     except HarnessError as error:
-        return [*found, str(error)]
+        known_already = any(line.endswith(str(error)) for line in found)
+        return [*found, *([] if known_already else [str(error)]), f"{folder}: its tables can't be compared until then"]
     return found + _wrong_tables(boards, folder) + _wrong_page(boards, store)
 
 

@@ -23,7 +23,7 @@ def rows(records: Iterable[Record]) -> list[dict[str, Any]]:
 
     What plugins measure comes as further columns after the others, where there is any.
     """
-    records, found = list(records), []
+    records, found = sorted(records, key=_place), []
     added = sorted({name for record in records for metrics in record.metrics.values() for name in metrics})
     for record in records:
         known = record.model_dump(include=set(COLUMNS)) | {"settings": _settings(record)}
@@ -32,6 +32,12 @@ def rows(records: Iterable[Record]) -> list[dict[str, Any]]:
             values |= record.metrics.get(score, {})
             found.append({name: values.get(name) for name in (*COLUMNS, *added)})
     return found
+
+
+def _place(record: Record) -> tuple[str | int, ...]:
+    """Variants beside one another, and seeds in their order."""
+    names = (record.protocol, record.dataset, record.recipe, record.method, _settings(record), record.case)
+    return (*names, record.anomaly_set, record.seed)
 
 
 def _settings(record: Record) -> str:
@@ -54,8 +60,9 @@ def results_text(records: Iterable[Record], form: str) -> str:
         return file.getvalue()
     from tabulate import tabulate
 
-    left_out = {"auroc_low", "auroc_high", "aupr", "fpr95", "score_seconds", "fit"}
-    left_out |= {name for name in ("settings", "reason") if not any(row[name] for row in table)}
+    left_out = {"auroc_low", "auroc_high", "aupr", "fpr95", "n_normal", "n_anomaly", "score_seconds", "fit"}
+    usual = {"settings": "", "reason": "", "status": "ok", "anomaly_set": "anomaly"}
+    left_out |= {name for name, value in usual.items() if all(row[name] == value for row in table)}
     shown = [name for name in columns if name not in left_out]
     cells = [[f"{v:.3f}" if isinstance(v := row[name], float) else v for name in shown] for row in table]
     return tabulate(cells, headers=shown, disable_numparse=True) + "\n"

@@ -148,7 +148,7 @@ def _groups(board: Leaderboard) -> list[dict[str, Any]]:
 
 def _cell(cell: Cell, board: Leaderboard, evidence: Evidence, line: Line, place: int) -> dict[str, Any]:
     number, sign, spread = cell.text.partition(" ± ")
-    if cell.value is not None and not sign:  # one seed, with or without "(1 of 3 runs)"
+    if cell.value is not None and not sign:  # one seed, with or without "(1/3)"
         number, _, spread = cell.text.partition(" ")
     kind = "number" if cell.value is not None else KINDS.get(cell.text, "failed")
     where = board.places[place]
