@@ -42,7 +42,7 @@ def check(model: type[S], data: Any, where: str) -> S:
 
 
 def _first_problem(model: type[BaseModel], error: ValidationError) -> str:
-    problems = error.errors(include_url=False, include_input=False)
+    problems = error.errors(include_url=False)
     # A key that is not known may be the very one that is missing, misspelt.
     problem = next((one for one in problems if one["type"] == "extra_forbidden"), problems[0])
     # pydantic puts the chosen branch of a union into the path; a user's file has no such key.
@@ -52,7 +52,11 @@ def _first_problem(model: type[BaseModel], error: ValidationError) -> str:
         return f"{key}: unknown key; {suggest(str(problem['loc'][-1]), known)}"
     if problem["type"] == "missing":
         return f"{key}: this key is required"
-    return f"{key}: {problem['msg'].removeprefix('Value error, ')}"
+    if problem["type"] == "value_error":  # our own words
+        return f"{key}: {problem['msg'].removeprefix('Value error, ')}"
+    said, _, _ = problem["msg"].removeprefix("Input ").partition(", unable to parse")
+    value = problem["input"]
+    return f"{key}: {said}" + (f"; it is {value!r}"[:100] if isinstance(value, str | int | float) else "")
 
 
 def _keys_at(kind: Any, path: tuple) -> list[str]:
