@@ -90,6 +90,12 @@ def test_each_anomaly_set_and_the_average(here):
         assert float(by_place["average", name]["difference"]) == pytest.approx(mean)
 
 
+def test_a_table_with_methods_as_rows(here):
+    harness("run", "--protocol", "test1", "--case", "3,4", "--method", f"{plugin()},{plugin('bright', score=BRIGHT)}")
+    found = rows(Path("results"), "--against", "bright")
+    assert [(row["case"], row["method"]) for row in found] == [("3", "mean-image L2"), ("4", "mean-image L2")]
+
+
 def test_what_can_t_be_compared_is_refused(made):
     assert "did you mean 'bright'" in harness("compare", "--results", made, "--against", "brihgt", code=2).line
     assert "known: L2" in harness("compare", "--results", made, "--against", "bright.MAX", code=2).line

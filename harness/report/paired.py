@@ -47,7 +47,15 @@ def _table(board: Leaderboard, method: str, score: str, scores: Scores) -> Table
         return None
     found = differences([(a, b) for *_, a, b in pairs], scores)
     several = len({line.anomaly_set for line in board.lines}) > 1
-    head = [board.protocol.table.corner, *["anomalies"] * several, "method", "AUROC", "against", "its AUROC"]
+    layout = board.protocol.table
+    head = [
+        "case" if layout.rows == "methods" else layout.corner,
+        *["anomalies"] * several,
+        "method",
+        "AUROC",
+        "against",
+        "its AUROC",
+    ]
     rows = [
         [place, *[line.anomaly_set] * several, *_number(line, a), *_number(other, b), *_verdict(difference)]
         for (place, line, other, a, b), difference in zip(pairs, found, strict=True)
