@@ -18,7 +18,8 @@ from harness.errors import HarnessError
 def forget(yes: bool, results: Path, **filters: Any) -> None:
     """Put records away, into superseded/ in their folder, so that no table shows them.
 
-    What was trained is kept: to run the same again only scores it. A record that failed holds no number and is removed.
+    What was trained is kept: to run the same again only scores it. One that failed or was skipped holds no
+    number, and is removed.
 
     \b
     harness forget --method pixel-knn --set pixel-knn.k=5
