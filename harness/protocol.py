@@ -13,8 +13,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from harness import paths
 from harness.errors import HarnessError
+from harness.paths import protocol_files
 from harness.spec import Spec, check, digest, read_toml, suggest
 
 Names = Annotated[tuple[str, ...], BeforeValidator(lambda value: _split(value) if isinstance(value, str) else value)]
@@ -255,11 +255,6 @@ FORMS: dict[str, type[Protocol]] = {
     "named": NamedProtocol,
     "merging": MergingProtocol,
 }
-
-
-def protocol_files() -> dict[str, Path]:
-    """The bundled protocols by name."""
-    return {path.stem: path for path in sorted(paths.PROTOCOLS.glob("*.toml")) if path.stem != "recipes"}
 
 
 def read_protocol(name_or_path: str, dataset: str | None = None, changes: dict[str, Any] | None = None) -> Protocol:

@@ -12,7 +12,7 @@ import statistics
 from pathlib import Path
 
 import pytest
-from tiny import case, harness, named, plugin
+from tiny import case, harness, named, plugin, table
 
 from harness import HarnessError
 from harness.protocol import read_protocol
@@ -60,12 +60,6 @@ def text(records: list[Record], form: str = "md", *paths: str) -> str:
 
 def tidy_rows(records: list[Record]) -> list[dict[str, str]]:
     return list(csv.DictReader(text(records, "csv").splitlines()))
-
-
-def table(markdown: str) -> list[list[str]]:
-    """The cells of a Markdown table, head first, without the rule."""
-    rows = [line.strip("| ").split(" | ") for line in markdown.splitlines() if line.startswith("|")]
-    return rows[:1] + rows[2:]
 
 
 # --- the layout ------------------------------------------------------------------------------------------------------
@@ -335,66 +329,6 @@ def test_nothing_on_record_is_told(here):
     Path("results").mkdir()
     assert harness("results").out.count("\n") == 2
     assert json.loads(harness("results", "--format", "json").out) == []
-
-
-# --- what is chosen, and put away ------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def variants(here) -> None:
-    """Records of a method, of two settings of it, and of another seed."""
-    mine = plugin(body="class Params(harness.Params):\n        k: int = 1\n        fair: bool = False")
-    for words in ([], ["--set", "mean-image.k=5"], ["--set", "mean-image.fair=true"], ["--seed", "1"]):
-        harness("run", "--protocol", "test2", "--case", "1,2", "--method", mine, *words)
-
-
-def counted(*filters: str) -> int:
-    return len(json.loads(harness("results", "--format", "json", *filters).out))
-
-
-def test_records_are_chosen_by_what_was_set(variants):
-    assert counted() == 8
-    assert counted("--set", "mean-image.k=5") == 2
-    assert counted("--set", "mean-image.fair=true") == 2
-    assert counted("--set", "none") == 4
-    assert counted("--set", "none", "--seed", "1", "--case", "2") == 1
-    columns = table(harness("leaderboard", "--set", "none", "--format", "md").out)[0]
-    assert [name for name in columns if name.startswith("mean-image")] == ["mean-image L2"]
-    assert "--set mean-image.k=6: no record has it" in harness("leaderboard", "--set", "mean-image.k=6", code=2).line
-    both = ("--set", "mean-image.k=5", "--set", "mean-image.k=1", "--set", "mean-image.k=7")
-    assert counted(*both) == 2
-    assert counted(*both, "--set", "mean-image.fair=true") == 0
-    assert "stands alone" in harness("results", "--set", "none", "--set", "mean-image.k=5", code=2).line
-
-
-def test_what_is_forgotten_is_in_no_table_and_comes_back_without_training(variants):
-    gone = [one for one in Store(Path("results")).records() if one.settings.get("mean-image", {}).get("k") == 5]
-    before = {one.cell: Store(Path("results")).scores(one) for one in gone}
-    assert "2 record(s) put away" in harness("forget", "--set", "mean-image.k=5", "--yes").out
-    assert counted() == 6
-    assert counted("--set", "mean-image.k=5") == 0
-    kept = [path for path in Path("results/superseded").rglob("*") if path.is_file()]
-    assert sorted(path.suffix for path in kept) == [".json", ".json", ".npz", ".npz"]
-    left = list(Path("results/records").rglob("*.npz"))
-    assert len(left) == 6
-    fits = set(Path("results/fits").iterdir())
-    words = ["--protocol", "test2", "--case", "1,2", "--method", "./mean-image.py", "--set", "mean-image.k=5"]
-    harness("run", *words)
-    assert set(Path("results/fits").iterdir()) == fits
-    for cell, scores in before.items():
-        record = Store(Path("results")).find(cell)
-        again = Store(Path("results")).scores(record)
-        assert all((again[name] == scores[name]).all() for name in scores)
-
-
-@pytest.mark.parametrize(("answer", "left"), [("", 8), ("n\n", 8), ("y\n", 6)])
-def test_forget_asks_first_and_never_takes_everything(variants, monkeypatch, answer, left):
-    assert "name what to put away" in harness("forget", "--yes", code=2).line
-    monkeypatch.setattr("sys.stdin", io.StringIO(answer))
-    asked = harness("forget", "--seed", "1", code=0 if left == 6 else 2)
-    assert "Put 2 record(s) away?" in asked.err
-    assert ("nothing was put away" in asked.err) == (left == 8)
-    assert counted() == left
 
 
 # --- what a table says of a method -----------------------------------------------------------------------------------

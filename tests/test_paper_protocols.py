@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.paths import PLUGINS
-from harness.protocol import protocol_files, read_protocol
+from harness.paths import PLUGINS, protocol_files
+from harness.protocol import read_protocol
 
 FACTS = json.loads(Path(__file__).with_name("paper_protocols.json").read_text(encoding="utf-8"))
 DIGITS = tuple("0123456789")

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from tiny import case, fits, harness, named, plugin, spy, toml, write_toml
 
 from harness import HarnessError
-from harness.protocol import protocol_files, read_protocol
+from harness.paths import protocol_files
+from harness.protocol import read_protocol
 
 CIFAR10 = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 

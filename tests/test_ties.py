@@ -9,7 +9,7 @@ from tiny import case, harness, named, plugin
 
 from harness.metrics import Metrics, delong_variance
 from harness.records import Record
-from harness.report.ties import Entry, best_or_tied
+from harness.report.ties import Entry, Scores, best_of_each
 
 
 def measured(normal: np.ndarray, anomaly: np.ndarray) -> Metrics:
@@ -17,6 +17,10 @@ def measured(normal: np.ndarray, anomaly: np.ndarray) -> Metrics:
     auroc, variance = delong_variance(normal, anomaly)
     low, high = expit(logit(auroc) + np.array([-1.959964, 1.959964]) * variance**0.5 / (auroc * (1 - auroc)))
     return Metrics(auroc=auroc, auroc_low=low, auroc_high=high, aupr=0, fpr95=0)
+
+
+def best_or_tied(row: list[Entry], scores: Scores) -> list[bool]:
+    return best_of_each([row], scores)[0]
 
 
 class Made:

@@ -55,6 +55,12 @@ def harness(*words: Any, code: int = 0) -> Outcome:
     return outcome
 
 
+def table(markdown: str) -> list[list[str]]:
+    """The cells of a Markdown table, head first, without the rule."""
+    rows = [line.strip("| ").split(" | ") for line in markdown.splitlines() if line.startswith("|")]
+    return rows[:1] + rows[2:]
+
+
 PLUGIN = '''\
 {head}
 import harness

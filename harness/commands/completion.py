@@ -28,9 +28,9 @@ def of_plugins(*kinds: str) -> Names:
 
 
 def protocols(ctx: click.Context) -> Iterable[str]:
-    from harness.paths import PROTOCOLS
+    from harness.paths import protocol_files
 
-    return [path.stem for path in sorted(PROTOCOLS.glob("*.toml")) if path.stem != "recipes"]
+    return protocol_files()
 
 
 def recipes(ctx: click.Context) -> Iterable[str]:

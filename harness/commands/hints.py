@@ -6,8 +6,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from harness.metrics import Metrics
+from harness.paths import protocol_files
 from harness.plugins import Plugins
-from harness.protocol import protocol_files, read_protocol
+from harness.protocol import read_protocol
 from harness.records import Record
 
 

@@ -60,13 +60,12 @@ def rows_of(what: str, plugin_paths: tuple[Path, ...] = ()) -> list[dict[str, st
 def _protocols() -> list[dict[str, str]]:
     import tomllib
 
-    from harness.paths import PROTOCOLS
+    from harness.paths import protocol_files
 
     rows = []
-    for path in sorted(PROTOCOLS.glob("*.toml")):
-        if path.stem != "recipes":
-            data = tomllib.loads(path.read_text(encoding="utf-8"))
-            rows.append({"name": data["name"], "title": data["title"], "datasets": ", ".join(data["dataset"])})
+    for path in protocol_files().values():
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        rows.append({"name": data["name"], "title": data["title"], "datasets": ", ".join(data["dataset"])})
     return rows
 
 

@@ -8,15 +8,14 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import HarnessError
-from harness.protocol import Protocol, protocol_files, read_protocol
+from harness.protocol import Protocol
 from harness.records import Record
 from harness.report.leaderboard import table_columns
-from harness.report.names import Variant
+from harness.report.names import Variant, bundled_columns
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -97,12 +96,8 @@ def looks(records: Sequence[Record], protocol: Protocol) -> dict[tuple[Variant, 
 
 def _places(methods: Iterable[str]) -> dict[str, int]:
     """The turn of each method: those of the bundled tables have the same in every figure, and so the same colour."""
-    return {method: place for place, method in enumerate(dict.fromkeys([*_bundled(), *sorted(methods)]))}
-
-
-@cache
-def _bundled() -> tuple[str, ...]:
-    return tuple(column.method for name in protocol_files() for column in read_protocol(name).table.columns)
+    known = (column.method for column in bundled_columns())
+    return {method: place for place, method in enumerate(dict.fromkeys([*known, *sorted(methods)]))}
 
 
 @contextmanager

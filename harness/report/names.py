@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from harness.protocol import Protocol, protocol_files, read_protocol
+from harness.paths import protocol_files
+from harness.protocol import Column, Protocol, read_protocol
 from harness.records import Record, Store
 
 NOT_RUN, SKIPPED, FAILED, INCOMPLETE = "not run", "–", "failed", "incomplete"
@@ -33,19 +35,26 @@ class Variant:
 
 def headings(protocol: Protocol) -> dict[str, str]:
     """What the table calls a method: its columns' heading, or else as another table of the paper spells its name."""
-    return _spellings() | {column.method: column.head for column in protocol.table.columns}
+    # "Proposed" is one method here and another one there, so no table lends it to the next.
+    spelt = {column.method: column.head for column in bundled_columns() if column.head.lower() == column.method}
+    return spelt | {column.method: column.head for column in protocol.table.columns}
 
 
 @cache
-def _spellings() -> dict[str, str]:
-    # "Proposed" is one method here and another one there, so no table lends it to the next.
-    columns = (column for name in protocol_files() for column in read_protocol(name).table.columns)
-    return {column.method: column.head for column in columns if column.head.lower() == column.method}
+def bundled_columns() -> tuple[Column, ...]:
+    """The columns of every table of the paper."""
+    return tuple(column for name in protocol_files() for column in read_protocol(name).table.columns)
 
 
 def declared_as(record: Record) -> str:
     """The data set under which the record's protocol declares its cases."""
     return record.declared_as or record.dataset
+
+
+def settings_text(settings: Mapping[str, Mapping[str, Any]]) -> str:
+    """What --set changed, as on the command line: `rotnet.epochs=20 test2.order=1,2`."""
+    changed = [(owner, key, value) for owner, each in sorted(settings.items()) for key, value in each.items()]
+    return " ".join(f"{owner}.{key}={value}" for owner, key, value in changed)
 
 
 def place_of(record: Record) -> str:

@@ -30,7 +30,7 @@ def paired(boards: Iterable[Leaderboard], against: str, scores: Scores) -> list[
     """
     boards = list(boards)
     method, _, score = against.partition(".")
-    there = {(line.variant.method, line.score) for board in boards for line in board.lines if any(line.values)}
+    there = {(line.variant.method, line.score) for board in boards for line in board.lines if line.values}
     if not any(method == known and score in ("", name) for known, name in there):
         names = {name for known, name in there if known == method} if score else {known for known, _ in there}
         hint = suggest(score or method, names)

@@ -18,6 +18,7 @@ from harness.metrics import Metrics, measure
 from harness.plugins import Plugins
 from harness.records import Record, Store
 from harness.report.leaderboard import Leaderboard, leaderboards
+from harness.report.published import read_published
 from harness.report.table import FORMATS, render_all
 from harness.report.tidy import tidy
 
@@ -105,7 +106,6 @@ def _copy(record: Record, store: Store, out: Path, replaced: Record | None) -> N
 
 def _write(board: Leaderboard, store: Store, form: str) -> Iterator[Path]:
     from harness.report.figures import draw
-    from harness.report.published import read_published
 
     for each in FORMATS:
         path = store.root / f"{board.name}.{each}"
@@ -118,7 +118,6 @@ def _write(board: Leaderboard, store: Store, form: str) -> Iterator[Path]:
 
 def _write_page(boards: Sequence[Leaderboard], store: Store, plugins: Plugins, data: Path) -> Path:
     from harness.report.page import page
-    from harness.report.published import read_published
 
     path = store.root / PAGE
     text = page(boards, store.scores, read_published(), plugins, data, before=_text(path))
@@ -195,7 +194,6 @@ def _wrong_tables(boards: Sequence[Leaderboard], folder: Path) -> list[str]:
 
 def _wrong_page(boards: Sequence[Leaderboard], store: Store) -> list[str]:
     from harness.report.page import claims, page
-    from harness.report.published import read_published
 
     path = store.root / PAGE
     if not _has_page(store.root):

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from harness.records import Record
+from harness.report.names import settings_text
 
 COLUMNS = (
     *("protocol", "dataset", "case", "anomaly_set", "method", "score", "seed", "status"),
@@ -26,7 +27,7 @@ def rows(records: Iterable[Record]) -> list[dict[str, Any]]:
     records, found = sorted(records, key=_place), []
     added = sorted({name for record in records for metrics in record.metrics.values() for name in metrics})
     for record in records:
-        known = record.model_dump(include=set(COLUMNS)) | {"settings": _settings(record)}
+        known = record.model_dump(include=set(COLUMNS)) | {"settings": settings_text(record.settings)}
         for score, metrics in (record.scores or {"": None}).items():
             values = known | {"score": score} | (metrics.model_dump() if metrics else {})
             values |= record.metrics.get(score, {})
@@ -36,14 +37,8 @@ def rows(records: Iterable[Record]) -> list[dict[str, Any]]:
 
 def _place(record: Record) -> tuple[str | int, ...]:
     """Variants beside one another, and seeds in their order."""
-    names = (record.protocol, record.dataset, record.recipe, record.method, _settings(record), record.case)
+    names = (record.protocol, record.dataset, record.recipe, record.method, settings_text(record.settings), record.case)
     return (*names, record.anomaly_set, record.seed)
-
-
-def _settings(record: Record) -> str:
-    """As on the command line: `rotnet.epochs=20 test2.order=1,2`."""
-    changed = [(owner, key, value) for owner, each in sorted(record.settings.items()) for key, value in each.items()]
-    return " ".join(f"{owner}.{key}={value}" for owner, key, value in changed)
 
 
 def results_text(records: Iterable[Record], form: str) -> str:

@@ -59,9 +59,10 @@ def _heading(table: Table, place: int) -> list[str]:
 
 def _split(table: Table, width: int) -> Iterator[list[int]]:
     """The columns side by side, as many at a time as there is room for, the first one always among them."""
+    rows = table.cells
     widths = [
         BETWEEN
-        + max(cell_len(text) for text in [*_heading(table, place), *(one_line(row[place].text) for row in table.cells)])
+        + max(cell_len(text) for text in [*_heading(table, place), *(one_line(row[place].text) for row in rows)])
         for place in range(len(table.columns))
     ]
     part = [0]

@@ -9,7 +9,7 @@ from typing import Any
 
 from harness.metrics import over_seeds
 from harness.report.leaderboard import Leaderboard, Line, shown_value
-from harness.report.names import FAILED, SKIPPED
+from harness.report.names import FAILED, SKIPPED, settings_text
 from harness.report.table import spreadsheet_text
 
 COLUMNS = (
@@ -33,16 +33,23 @@ def tidy(boards: Iterable[Leaderboard]) -> str:
             is_average = board.protocol.table.average and place == len(board.places) - 1
             for line in board.lines:
                 if line.made_from[place]:  # else the row does not have this anomaly set
-                    found = of_table | {"row": row} | _of_line(line) | _of_cell(line, place, is_average)
+                    found = (
+                        of_table
+                        | {"row": row}
+                        | _of_line(line, first.shared_settings)
+                        | _of_cell(line, place, is_average)
+                    )
                     writer.writerow({name: _csv(value) for name, value in found.items()})
     return file.getvalue()
 
 
-def _of_line(line: Line) -> dict[str, str]:
+def _of_line(line: Line, shared: dict[str, dict[str, Any]]) -> dict[str, str]:
+    records = (record for cases in line.made_from for case in cases for record in case)
+    settings = next((record.settings for record in records), shared)
     return {
         "anomaly_set": line.anomaly_set,
         "method": line.variant.method,
-        "settings": " ".join(f"{line.variant.method}.{key}={value}" for key, value in line.variant.settings),
+        "settings": settings_text(settings),
         "heading": line.group,
         "score": line.score,
     }

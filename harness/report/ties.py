@@ -66,8 +66,10 @@ class Difference:
     high: float
 
 
-def best_or_tied(entries: Sequence[Entry], scores: Scores) -> list[bool]:
+def best_of_each(rows: Sequence[Sequence[Entry]], scores: Scores) -> list[list[bool]]:
     """For each of several numbers of the same cases, whether it is the highest or statistically tied with that one.
+
+    Of several rows at once, such as those of a table and their average, so that all scores are read at most once.
 
     A number is tied if it, and every number between it and the highest, differs from the highest by no more than the
     95 % interval of that difference reaches below it: so none is tied that is lower than one that is not. What the
@@ -75,11 +77,6 @@ def best_or_tied(entries: Sequence[Entry], scores: Scores) -> list[bool]:
     cases these half-widths are averaged, since cases may share images and err together. What the seeds do is added by
     `reach`: seed by seed where both numbers come from the same fits, else apart.
     """
-    return best_of_each([entries], scores)[0]
-
-
-def best_of_each(rows: Sequence[Sequence[Entry]], scores: Scores) -> list[list[bool]]:
-    """The same for several rows, such as those of a table and their average: all scores are read at most once."""
     bests = [max(row, key=lambda entry: entry.mean) for row in rows]
     ceilings = [_ceiling(best, row) for best, row in zip(bests, rows, strict=True)]
     duels = [
@@ -104,7 +101,7 @@ def _ceiling(best: Entry, row: Sequence[Entry]) -> float:
 
 
 def differences(pairs: Sequence[tuple[Entry, Entry]], scores: Scores) -> list[Difference]:
-    """How far apart the numbers of each pair are, both of the same cases, as `best_or_tied` compares them."""
+    """How far apart the numbers of each pair are, both of the same cases, as `best_of_each` compares them."""
     by_images = _by_images(pairs, scores)
     return [_difference(a, b, by_images) for a, b in pairs]
 
