@@ -84,18 +84,42 @@ class Worker:
         params = self.plugins.get("dataset", fit.dataset).Params(**fit.dataset_params)
         return self.plugins.dataset(fit.dataset, self.data, params)
 
-    def provenance(self, evaluation: Evaluation) -> dict[str, Any]:
-        """What a record was made with; and where its method comes from, if it is not bundled."""
-        made = provenance(self.device)
+    def record(self, evaluation: Evaluation, **values: Any) -> Record:
+        """The record of an evaluation, with what it was made with."""
+        fit = evaluation.fit
+        finished = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        return Record(
+            protocol=evaluation.protocol,
+            dataset=fit.dataset,
+            case=evaluation.case,
+            declared_as=evaluation.declared_as if evaluation.declared_as != fit.dataset else "",
+            anomaly_set=evaluation.anomaly_set,
+            method=fit.method,
+            seed=fit.seed,
+            recipe=evaluation.recipe,
+            settings=evaluation.settings,
+            params=evaluation.params,
+            recipe_values=fit.recipe,
+            dataset_params=fit.dataset_params,
+            clusters=evaluation.clusters,
+            labels=fit.labels,
+            anomaly=evaluation.anomaly,
+            digests=evaluation.digests,
+            fit=fit.id,
+            provenance=provenance(self.device) | self._plugin(fit.method) | {"finished": finished},
+            **values,
+        )
+
+    def _plugin(self, method: str) -> dict[str, str]:
+        """Where a method comes from, if it is not bundled."""
         for entry in self.plugins.entries:
-            if (entry.kind, entry.name) == ("method", evaluation.fit.method) and entry.source.origin != "bundled":
+            if (entry.kind, entry.name) == ("method", method) and entry.source.origin != "bundled":
                 source = entry.source
-                made = made | {"plugin": source.path.name if source.origin == "--plugins" else source.origin}
-        return made
+                return {"plugin": source.path.name if source.origin == "--plugins" else source.origin}
+        return {}
 
     def skip(self, evaluation: Evaluation, reason: str) -> Record:
-        record = _record(evaluation, status="skipped", reason=reason, provenance=self.provenance(evaluation))
-        return self.store.write(record)
+        return self.store.write(self.record(evaluation, status="skipped", reason=reason))
 
     def fail(self, evaluation: Evaluation, error: BaseException) -> Record:
         """Record an evaluation as failed, with the error as its reason and its traceback in a file.
@@ -109,7 +133,7 @@ class Worker:
         # The errors of our own say all there is to say.
         files = () if isinstance(error, HarnessError | Diverged) else [one.path for one in self.plugins.sources]
         reason = told(error) + line_in(error, files)
-        record = _record(evaluation, status="failed", reason=reason, provenance=self.provenance(evaluation))
+        record = self.record(evaluation, status="failed", reason=reason)
         self.reporter.failed(evaluation, reason)
         return self.store.write(record)
 
@@ -208,7 +232,7 @@ class _Job:
         try:
             scores, seconds = self._score(evaluation)
             normal, anomaly = self.test.places(evaluation.fit.normal), self.test.places(evaluation.anomaly)
-            record = _record(
+            record = self.worker.record(
                 evaluation,
                 status="ok",
                 scores={name: measure(values[normal], values[anomaly]) for name, values in scores.items()},
@@ -227,7 +251,6 @@ class _Job:
                 peak_memory_mib=self.peak,
                 diagnostics=self.run.notes,
                 numerics=self.run.numerics,
-                provenance=self.worker.provenance(evaluation),
             )
             parts = {"normal": normal, "anomaly": anomaly}
             arrays = {f"{p}.{name}": compact(values[at]) for p, at in parts.items() for name, values in scores.items()}
@@ -342,30 +365,3 @@ def cluster_index(clusters: Sequence[Sequence[str]], classes: Sequence[str]) -> 
 
     owner = {name: k for k, cluster in enumerate(clusters) for name in cluster}
     return torch.tensor([owner.get(name, -1) for name in classes])
-
-
-def _record(evaluation: Evaluation, **values: Any) -> Record:
-    fit = evaluation.fit
-    values["provenance"] = values["provenance"] | {
-        "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    }
-    return Record(
-        protocol=evaluation.protocol,
-        dataset=fit.dataset,
-        case=evaluation.case,
-        declared_as=evaluation.declared_as if evaluation.declared_as != fit.dataset else "",
-        anomaly_set=evaluation.anomaly_set,
-        method=fit.method,
-        seed=fit.seed,
-        recipe=evaluation.recipe,
-        settings=evaluation.settings,
-        params=evaluation.params,
-        recipe_values=fit.recipe,
-        dataset_params=fit.dataset_params,
-        clusters=evaluation.clusters,
-        labels=fit.labels,
-        anomaly=evaluation.anomaly,
-        digests=evaluation.digests,
-        fit=fit.id,
-        **values,
-    )

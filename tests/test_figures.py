@@ -11,6 +11,7 @@ import pytest
 from made_up import metrics, record
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
 from sklearn.metrics import auc, roc_auc_score
 
 from harness.metrics import measure, pooled_interval
@@ -280,6 +281,18 @@ def test_a_figure_has_the_same_bytes_whatever_the_users_settings(tmp_path):
     names = ("board-lines", "board-roc-3")
     assert set(first) == {f"{name}.{ending}" for name in names for ending in ("svg", "png")}
     assert b"<dc:date>" not in first["board-lines.svg"]
+
+
+def test_the_noise_of_a_layout_changes_no_byte(tmp_path):
+    def drawn(noise):
+        figure = Figure()
+        axes = figure.add_axes((0.1 + noise, 0.1, 0.5, 0.5))
+        axes.plot([0, 1, 2], [1, 3, 2], marker="o")
+        return [path.read_bytes() for path in save(figure, tmp_path / "figure")]
+
+    first = drawn(0)
+    assert b"clip-path=" in first[0]
+    assert drawn(1e-15) == first
 
 
 def test_there_is_a_figure_for_each_anomaly_set_and_none_for_random_partitions(tmp_path):

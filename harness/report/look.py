@@ -28,6 +28,7 @@ DASHES = ("-", (0, (4, 1.5)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 GREY = "#666666"
 LONG_DECIMAL = re.compile(r"(\d\.\d\d)\d{3,}")
+HASHED_ID = re.compile(r'(?<=["#])[a-z][0-9a-f]{10}(?=[")])')
 WIDTH = 7.2
 """Inches: a page of two columns."""
 STYLE = {
@@ -119,13 +120,17 @@ def save(figure: Figure, path: Path) -> list[Path]:
 
     svg, png = (path.with_name(f"{path.name}.{ending}") for ending in ("svg", "png"))
     text, pixels = io.StringIO(), io.BytesIO()
+    ids: dict[str, str] = {}
     with style():
         figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
         figure.savefig(pixels, format="png", metadata={"Software": None})
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         # A folder of hundreds of figures is to stay small: hundredths of a point do, and as many colours as a byte has.
-        svg.write_text(LONG_DECIMAL.sub(r"\1", text.getvalue()), encoding="utf-8")
+        short = LONG_DECIMAL.sub(r"\1", text.getvalue())
+        # Matplotlib names an element after every digit of its place, and the last digit is the layout's noise.
+        named = HASHED_ID.sub(lambda found: ids.setdefault(found[0], f"{path.name}-{len(ids)}"), short)
+        svg.write_text(named, encoding="utf-8")
         Image.open(pixels).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(png, optimize=True)
     except OSError as error:
         raise HarnessError(f"{path.parent}: can't write there: {error}") from None
