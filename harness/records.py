@@ -2,6 +2,7 @@
 
     records/<protocol>/<dataset>/<method>/<case>…json    what an evaluation leaves behind, for good
     records/…/<the same name>.<hash>.npz                 its per-image scores: `normal.<score>`, `anomaly.<score>`
+                                                         (in a published folder as ranks, see `harness.ranks`)
     fits/<fit>.json, fits/<fit>.safetensors              a finished fit: what it is, and what it learnt
     checkpoints/<fit>-…/                                 half a fit, while it is trained
     failures/<fit>.txt                                   the traceback of a fit that failed
@@ -34,6 +35,7 @@ from harness.arrays import npz, read_npz
 from harness.errors import HarnessError, Unwritable
 from harness.files import finishing, sweep, write_whole
 from harness.metrics import Metrics
+from harness.ranks import from_ranks
 from harness.spec import Spec, digest
 
 if TYPE_CHECKING:
@@ -172,8 +174,10 @@ class Store:
         except HarnessError:
             return None
 
-    def write(self, record: Record, scores: Mapping[str, np.ndarray] | None = None) -> Record:
-        """Keep a record and its per-image scores; a different one in its place is copied to `superseded/`.
+    def write(
+        self, record: Record, scores: Mapping[str, np.ndarray] | None = None, *, supersede: bool = True
+    ) -> Record:
+        """Keep a record and its per-image scores, and copy what was in its place to `superseded/`, if wanted.
 
         Raises:
             Unwritable: the disk is full, say; what was there before still is.
@@ -182,9 +186,9 @@ class Store:
         data = npz(scores) if scores is not None else None
         with finishing():
             if data is not None:
-                record = record.model_copy(update={"scores_sha256": _sha256(data)})
+                record = record.model_copy(update={"scores_sha256": sha256(data)})
                 write_whole(self._npz(record), data)
-            old = self._supersede(path)
+            old = self._supersede(path, keep=supersede)
             # The one step in which the new record and its scores take the place of the old ones.
             write_whole(path, _dump(record.model_dump(mode="json")))
             if old and old != self._npz(record):
@@ -224,7 +228,13 @@ class Store:
         return records
 
     def scores(self, record: Record) -> dict[str, np.ndarray]:
-        """The per-image scores of a record: `normal.<score>` (n_normal,) and `anomaly.<score>` (n_anomaly,)."""
+        """The per-image scores of a record: `normal.<score>` (n_normal,) and `anomaly.<score>` (n_anomaly,).
+
+        Of a published record, their order and ties are those that were measured, and the values about so (`ranks`).
+
+        Raises:
+            HarnessError: they are missing or damaged.
+        """
         import numpy as np
 
         path = self._npz(record)
@@ -232,12 +242,12 @@ class Store:
             data = path.read_bytes()
         except OSError as error:
             raise HarnessError(f"{path}: no scores: {error.strerror}") from None
-        if _sha256(data) != record.scores_sha256:
+        if sha256(data) != record.scores_sha256:
             raise HarnessError(f"{path}: damaged scores; move {self._json(record.cell)} away and run again")
         sizes = {"normal": record.n_normal, "anomaly": record.n_anomaly}
         shapes = {f"{part}.{name}": (n,) for part, n in sizes.items() for name in record.scores}
         try:
-            found = read_npz(data)
+            found = from_ranks(read_npz(data))
             fine = {name: values.shape for name, values in found.items()} == shapes
             fine = fine and all(v.dtype.kind == "f" and v.size and np.isfinite(v).all() for v in found.values())
         except Exception:  # of the right digest, but no archive of ours: zipfile and numpy raise almost anything
@@ -259,7 +269,7 @@ class Store:
 
         # Cloned, since the format has no word for tensors that share memory.
         data = save({name: tensor.detach().cpu().clone().contiguous() for name, tensor in state.items()})
-        file = file.model_copy(update={"sha256": _sha256(data)})
+        file = file.model_copy(update={"sha256": sha256(data)})
         self.put_fit(identity, _dump(file.model_dump(mode="json")), data)
 
     def put_fit(self, identity: str, file: bytes, tensors: bytes) -> None:
@@ -296,7 +306,7 @@ class Store:
         try:
             content, data = self.get_fit(identity) or (b"", b"")
             file = FitFile.model_validate_json(content)
-            return (file, load(data)) if file.digests == digests and file.sha256 == _sha256(data) else None
+            return (file, load(data)) if file.digests == digests and file.sha256 == sha256(data) else None
         except (ValidationError, SafetensorError):
             return None
 
@@ -353,19 +363,21 @@ class Store:
     def _npz(self, record: Record) -> Path:
         return Path(f"{self.path(record.cell)}.{record.scores_sha256[:8]}.npz")
 
-    def _supersede(self, path: Path) -> Path | None:
-        """Copy the record in a place, and its scores, to `superseded/`; returns where its scores are."""
+    def _supersede(self, path: Path, *, keep: bool = True) -> Path | None:
+        """Copy the record in a place, and its scores, to `superseded/` (`keep`); returns where its scores are."""
         try:
             content, old = path.read_bytes(), self._read(str(path))
         except (OSError, HarnessError):
             return None
         if old.status != "ok":
             return None
-        kept = self.root / "superseded" / path.relative_to(self.root / "records")
         scores = self._npz(old)
+        if not keep:
+            return scores
+        kept = self.root / "superseded" / path.relative_to(self.root / "records")
         if scores.exists():
             write_whole(kept.with_name(scores.name), scores.read_bytes())
-        write_whole(kept.with_name(f"{path.stem}.{_sha256(content)[:8]}.json"), content)
+        write_whole(kept.with_name(f"{path.stem}.{sha256(content)[:8]}.json"), content)
         return scores
 
 
@@ -391,7 +403,7 @@ def _garbage_left() -> Iterator[None]:
             gc.enable()
 
 
-def _sha256(data: bytes) -> str:
+def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 

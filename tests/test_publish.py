@@ -7,8 +7,11 @@ import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from tiny import case, harness, named, plugin
+
+from harness.records import Store
 
 TEST2 = ("--protocol", "test2", "--case", "1,2", "--seed", "0,1")
 
@@ -150,6 +153,26 @@ def test_the_page_and_the_tables_that_are_there_stay_alike(copy):
     assert "4 record(s) added" in harness(*words).err
     assert "mine L2" in (copy / "test2-digits-small.md").read_text()
     assert "everything derives" in check()
+
+
+def test_scores_are_published_as_ranks_that_every_number_derives_from(here, monkeypatch):
+    monkeypatch.setattr("harness.ranks.MANY", 300)  # digits has too few images for it to pay
+    harness("run", *TEST2, "--method", plugin())
+    assert "4 record(s) added" in harness("leaderboard", "--out", "leaderboard").err
+    ours, theirs = Store(Path("results")), Store(Path("leaderboard"))
+    for record, published in zip(ours.records(), theirs.records(), strict=True):
+        assert published.scores == record.scores
+        ranks = np.load(theirs.files(published)[1])
+        assert ranks["normal.L2"].dtype == np.uint16
+        for part in ("normal.L2", "anomaly.L2"):
+            exact, near = ours.scores(record)[part], theirs.scores(published)[part]
+            assert (np.argsort(near, kind="stable") == np.argsort(exact, kind="stable")).all()
+    assert "everything derives" in check()
+    again = harness("leaderboard", "--results", "leaderboard", "--out", "leaderboard")
+    assert "4 record(s) there already" in again.err
+    tampered = next(Path("leaderboard").rglob("*.npz"))
+    tampered.write_bytes(next(Path("results").rglob("*.npz")).read_bytes())
+    assert "damaged scores" in harness("leaderboard", "--check", "--out", "leaderboard", code=1).out
 
 
 def test_what_is_there_already_is_left_as_it_is(copy):

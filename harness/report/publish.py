@@ -6,21 +6,26 @@ those that were there. `problems` derives everything in it again.
 
 from __future__ import annotations
 
-import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
+from harness.arrays import npz
 from harness.errors import HarnessError
 from harness.metrics import Metrics, measure
 from harness.plugins import Plugins
-from harness.records import Record, Store
+from harness.ranks import to_ranks
+from harness.records import Record, Store, sha256
 from harness.report.leaderboard import Leaderboard, leaderboards
 from harness.report.published import read_published
 from harness.report.table import FORMATS, render_all
 from harness.report.tidy import tidy
+
+if TYPE_CHECKING:
+    import numpy as np
 
 PAGE = "index.html"
 NEGLIGIBLE = 1e-9
@@ -38,6 +43,8 @@ def publish(
     tell: Callable[[Path], None] = lambda path: None,
 ) -> Counter[str]:
     """Add records and their scores to a folder, and write the tables and figures that they belong to.
+
+    Scores are kept as ranks (`harness.ranks`), which every number here derives from just as well.
 
     As html, the tables are those of one page, `index.html`. Where a folder has it already, it is always written anew,
     and so is a table that is there in another form. A record that says what the one in its place does, of the same
@@ -59,16 +66,17 @@ def publish(
     there = Store(out, "--out")
     before = {record.cell: record for record in there.records()}
     given = {record.cell: record for record in records}
-    added = {cell: record for cell, record in given.items() if not _same(record, before.get(cell))}
+    small = {cell: record.model_copy(update=_digest(_ranks(record, store))) for cell, record in given.items()}
+    added = {cell: record for cell, record in small.items() if not _same(record, before.get(cell))}
 
     def scores(record: Record):
-        return (store if record.cell in added else there).scores(record)
+        return store.scores(given[record.cell]) if record.cell in added else there.scores(record)
 
     boards = leaderboards((before | added).values(), protocols, scores)
     try:
         out.mkdir(parents=True, exist_ok=True)
         for cell, record in added.items():
-            _copy(record, store, out, before.get(cell))
+            there.write(record, _ranks(given[cell], store), supersede=False)
         for board in boards:
             if any(record.cell in given for record in board.records):
                 for path in _write(board, Store(out), form):
@@ -93,15 +101,12 @@ def text_of(boards: Sequence[Leaderboard], form: str) -> str:
     return tidy(boards) if form == "csv" else render_all([board.table for board in boards], form)
 
 
-def _copy(record: Record, store: Store, out: Path, replaced: Record | None) -> None:
-    wanted = {out / file.relative_to(store.root): file for file in store.files(record)}
-    for copy, file in wanted.items():
-        if copy.resolve() != file.resolve():
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(file, copy)
-    for old in Store(out).files(replaced) if replaced else ():
-        if old not in wanted:
-            old.unlink(missing_ok=True)
+def _ranks(record: Record, store: Store) -> dict[str, np.ndarray] | None:
+    return to_ranks(store.scores(record)) if record.scores_sha256 else None
+
+
+def _digest(scores: dict[str, np.ndarray] | None) -> dict[str, str]:
+    return {"scores_sha256": sha256(npz(scores))} if scores else {}
 
 
 def _write(board: Leaderboard, store: Store, form: str) -> Iterator[Path]:

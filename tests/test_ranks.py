@@ -1,0 +1,72 @@
+"""Ranks keep what numbers are made of: the order of the scores and their ties."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.arrays import npz
+from harness.metrics import measure
+from harness.ranks import KEPT, MANY, from_ranks, to_ranks
+
+SPREADS = {
+    "normal": lambda draw, n: draw.normal(size=n),
+    "float32": lambda draw, n: draw.normal(size=n).astype(np.float32),
+    "ties": lambda draw, n: draw.integers(0, 2000, n) / 7,
+    "few": lambda draw, n: draw.integers(0, 9, n) / 7,
+    "one": lambda draw, n: np.ones(n),
+    "many sizes": lambda draw, n: draw.choice([-1, 1], n) * 10 ** draw.uniform(-300, 300, n),
+    "saturated": lambda draw, n: 1 - 10 ** draw.uniform(-16, 0, n),
+    "neighbours": lambda draw, n: 1 + np.spacing(1.0) * draw.permutation(n),
+}
+
+
+def scores(spread, seed, n=3000, names=("A", "B")):
+    draw = np.random.default_rng(seed)
+    return {f"{part}.{name}": SPREADS[spread](draw, n) for name in names for part in ("normal", "anomaly")}
+
+
+def both(arrays, name="A"):
+    return np.concatenate([arrays[f"normal.{name}"], arrays[f"anomaly.{name}"]])
+
+
+def order(values):
+    return np.unique(values, return_inverse=True)[1]
+
+
+@given(st.sampled_from(sorted(SPREADS)), st.integers(0, 2**32 - 1), st.integers(MANY // 3, 4 * MANY))
+def test_order_and_ties_are_kept_whatever_the_values(spread, seed, n):
+    given = scores(spread, seed, n)
+    ranks = to_ranks(given)
+    made = from_ranks(ranks)
+    assert set(made) == set(given)
+    for name in ("A", "B"):
+        assert (order(both(made, name)) == order(both(given, name))).all()
+        assert np.isfinite(both(made, name)).all()
+    assert npz(to_ranks(made)) == npz(ranks), "what is published again stays as it is"
+
+
+@pytest.mark.parametrize("spread", ["few", "one", "neighbours"])
+def test_scores_that_ranks_do_not_suit_stay_as_they_are(spread):
+    given = scores(spread, 0)
+    assert npz(to_ranks(given)) == npz(given)
+
+
+@pytest.mark.parametrize("spread", ["normal", "float32", "ties", "many sizes"])
+def test_a_number_is_the_same_and_a_value_nearly(spread):
+    given = scores(spread, 0)
+    made = from_ranks(to_ranks(given))
+    assert measure(made["normal.A"], made["anomaly.A"]) == measure(given["normal.A"], given["anomaly.A"])
+    exact, near = np.sort(both(given)), np.sort(both(made))
+    assert (near[0], near[-1]) == (exact[0], exact[-1])
+    # No value leaves the stretch between two that are kept, so no bar of a histogram gains more than such a stretch.
+    cuts = np.quantile(exact, np.linspace(0.05, 0.95, 19))
+    assert np.abs(np.searchsorted(near, cuts) - np.searchsorted(exact, cuts)).max() <= 1.1 * len(exact) / (KEPT - 1)
+
+
+def test_ranks_are_small():
+    for spread, share in {"normal": 0.3, "float32": 0.6}.items():
+        given = scores(spread, 0, 5000, names=("A",))
+        assert len(npz(to_ranks(given))) < share * len(npz(given))
