@@ -8,6 +8,7 @@
     failures/<fit>.txt                                   the traceback of a fit that failed
     claims/<fit>.lock                                    held by the process that carries the fit out
     superseded/…                                         records that a newer one has replaced
+    protocols/<protocol>.toml                            of a published folder: those of its records, if not bundled
 
 Every file is written beside its place and moved there in one step, so a reader never sees half of one. A record names
 its scores by their hash, so the two change together.
@@ -258,6 +259,10 @@ class Store:
                 f"{record.n_anomaly} anomalies, as the record says; move it away and run again"
             )
         return found
+
+    def protocols(self) -> list[str]:
+        """Files of protocols that are not bundled, which a published folder carries with its records."""
+        return [str(path) for path in sorted((self.root / "protocols").glob("*.toml"))]
 
     def files(self, record: Record) -> list[Path]:
         """The files of a record: itself, and its scores if it has any."""

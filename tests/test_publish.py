@@ -142,8 +142,24 @@ def test_a_record_that_is_published_again_takes_the_place_of_the_old_one(here):
     named({"a": case(["0", "1"], "6", "7")})
     harness("run", *words)
     harness("leaderboard", "--protocol", protocol, "--out", "leaderboard")
-    assert harness("leaderboard", "--check", "--protocol", protocol).code == 0
     assert len(list(Path("leaderboard").rglob("*.npz"))) == 1
+    assert "everything derives" in check()
+
+
+def test_a_folder_carries_the_protocols_that_are_not_bundled(here):
+    protocol = named({"a": case(["0", "1"], "6")})
+    harness("run", "--protocol", protocol, "--method", plugin())
+    harness("run", "--protocol", "test2", "--case", "1", "--method", plugin())
+    harness("leaderboard", "--protocol", f"{protocol},test2", "--out", "leaderboard")
+    assert [path.name for path in Path("leaderboard/protocols").iterdir()] == ["mine.toml"]
+    protocol.unlink()
+    assert "everything derives" in check()
+    assert "A title" in harness("leaderboard", "--results", "leaderboard", "--format", "md").out
+    assert "mean-image" in harness("compare", "--against", "mean-image", "--results", "leaderboard", code=2).err
+    harness("leaderboard", "--results", "leaderboard", "--out", "another")
+    assert Path("another/protocols/mine.toml").read_text() == Path("leaderboard/protocols/mine.toml").read_text()
+    edit(Path("leaderboard/protocols/mine.toml"), ('"6"', '"7"'))
+    assert "made under another version of mine" in check(1)
 
 
 def test_the_page_and_the_tables_that_are_there_stay_alike(copy):

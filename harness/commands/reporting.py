@@ -80,7 +80,7 @@ def leaderboard(
         click.echo(f"{out}: {', '.join(f'{n} record(s) {what}' for what, n in counts.items() if n)}", err=True)
         return
     whole = not any(filters[name] for name in ("method", "case", "settings"))
-    made = leaderboards(records, protocols, store.scores, whole)
+    made = leaderboards(records, [*store.protocols(), *protocols], store.scores, whole)
     if form == "html":
         from harness.report.page import page
         from harness.report.published import read_published
@@ -111,9 +111,10 @@ def compare(form: str | None, against: str | None, **filters: Any) -> None:
     from harness.report.table import render_all, stacked
     from harness.report.terminal import show
 
-    boards = leaderboards(chosen(filters), filters["protocol"])
+    store = Store(filters["results"])
+    boards = leaderboards(chosen(filters), [*store.protocols(), *filters["protocol"]])
     if against:
-        tables = paired(boards, against, Store(filters["results"]).scores)
+        tables = paired(boards, against, store.scores)
     else:
         published = [one for one in read_published() if not filters["case"] or one.case in filters["case"]]
         tables = comparisons(boards, published)

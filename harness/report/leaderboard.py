@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -69,20 +69,20 @@ class Line:
 
 
 def leaderboards(
-    records: Iterable[Record], protocol_paths: Sequence[str] = (), scores: Scores | None = None, whole: bool = True
+    records: Iterable[Record], protocol_paths: Iterable[str] = (), scores: Scores | None = None, whole: bool = True
 ) -> list[Leaderboard]:
     """A table for every protocol, data set and recipe that there are records of.
 
     Args:
         records: whatever a results folder holds.
-        protocol_paths: files of protocols that are not bundled.
+        protocol_paths: files of protocols that are not bundled, of two of one name the later; other names are ignored.
         scores: the per-image scores of a record; with them, the best of each row is bold, and what is tied with it.
         whole: show every row and column of the paper's table, whether or not there are records of it.
 
     Raises:
         HarnessError: records of one table are not comparable; the line names two of them and what differs.
     """
-    own = {read_protocol(path).name: path for path in protocol_paths if path.endswith(".toml")}
+    own = own_protocols(protocol_paths)
     groups: dict[tuple, list[Record]] = {}
     for record in sorted(records, key=lambda record: record.cell):
         shared = record.shared_settings
@@ -91,6 +91,11 @@ def leaderboards(
     return [
         _leaderboard(group, own.get(group[0].protocol, group[0].protocol), scores, whole) for group in groups.values()
     ]
+
+
+def own_protocols(paths: Iterable[str]) -> dict[str, str]:
+    """Files of protocols by the name that they give themselves."""
+    return {read_protocol(path).name: path for path in paths if path.endswith(".toml")}
 
 
 def _leaderboard(records: list[Record], protocol_name: str, scores: Scores | None, whole: bool) -> Leaderboard:

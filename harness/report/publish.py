@@ -15,11 +15,12 @@ from pydantic import ValidationError
 
 from harness.arrays import npz
 from harness.errors import HarnessError
+from harness.files import write_whole
 from harness.metrics import Metrics, measure
 from harness.plugins import Plugins
 from harness.ranks import to_ranks
-from harness.records import Record, Store, sha256
-from harness.report.leaderboard import Leaderboard, leaderboards
+from harness.records import Record, Store, sha256, slug
+from harness.report.leaderboard import Leaderboard, leaderboards, own_protocols
 from harness.report.published import read_published
 from harness.report.table import FORMATS, render_all
 from harness.report.tidy import tidy
@@ -53,7 +54,7 @@ def publish(
     Args:
         records: of `store`.
         form: of the tables: md, html, tex or csv.
-        protocols: files of protocols that are not bundled.
+        protocols: files of protocols that are not bundled; the folder keeps those of its records.
         plugins, data: where the page finds the test images that it shows.
         tell: is told of each file of a table, figure or page once it is written, which takes seconds each.
 
@@ -72,9 +73,12 @@ def publish(
     def scores(record: Record):
         return store.scores(given[record.cell]) if record.cell in added else there.scores(record)
 
-    boards = leaderboards((before | added).values(), protocols, scores)
+    own = own_protocols([*there.protocols(), *store.protocols(), *protocols])
+    boards = leaderboards((before | added).values(), own.values(), scores)
     try:
         out.mkdir(parents=True, exist_ok=True)
+        for name in own.keys() & {record.protocol for record in given.values()}:
+            write_whole(out / "protocols" / f"{slug(name)}.toml", Path(own[name]).read_bytes())
         for cell, record in added.items():
             there.write(record, _ranks(given[cell], store), supersede=False)
         for board in boards:
@@ -155,7 +159,7 @@ def problems(folder: Path, protocols: Sequence[str] = ()) -> list[str]:
     if not records:
         return [*found, f"{folder}: no records; publish some with harness leaderboard --out {folder}"]
     try:
-        boards = leaderboards(records, protocols, store.scores)
+        boards = leaderboards(records, [*store.protocols(), *protocols], store.scores)
     except HarnessError as error:
         known_already = any(line.endswith(str(error)) for line in found)
         return [*found, *([] if known_already else [str(error)]), f"{folder}: its tables can't be compared until then"]
