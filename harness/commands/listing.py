@@ -16,15 +16,17 @@ from harness.commands.options import plugin_option
 if TYPE_CHECKING:
     from harness.plugins import Entry, Source
 
-PLUGINS = ("methods", "datasets", "networks", "scores", "metrics", "reporters")
+KINDS = ("protocols", "recipes", "methods", "datasets", "networks", "scores", "metrics", "reporters", "plugins")
 
 
 @click.command("list")
-@click.argument("what", type=click.Choice(["protocols", "recipes", *PLUGINS, "plugins"]))
+@click.argument("what", metavar="WHAT", type=click.Choice(KINDS))
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 @plugin_option
 def list_(what: str, as_json: bool, plugin_paths: tuple[Path, ...]) -> None:
     """What there is to choose from.
+
+    WHAT: protocols, recipes, methods, datasets, networks, scores, metrics, reporters, plugins.
 
     \b
     harness list methods
