@@ -6,6 +6,8 @@ may see the labels, and how the table is laid out. It has one section per data s
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -17,6 +19,8 @@ from harness.errors import HarnessError
 from harness.paths import protocol_files
 from harness.spec import Spec, check, digest, read_toml, suggest
 
+NAME = "[a-z0-9][a-z0-9_-]*"
+"""Of a protocol."""
 Names = Annotated[tuple[str, ...], BeforeValidator(lambda value: _split(value) if isinstance(value, str) else value)]
 
 
@@ -198,7 +202,7 @@ class Layout(Spec):
 class Protocol(Spec):
     """One evaluation, declared in a TOML file."""
 
-    name: str = Field(pattern="^[a-z0-9][a-z0-9_-]*$")
+    name: str = Field(pattern=f"^{NAME}$")
     """As in file names; the same as the spec's own file, for the bundled ones."""
     title: str
     source: str
@@ -283,6 +287,21 @@ def read_protocol(name_or_path: str, dataset: str | None = None, changes: dict[s
         section.update(changes)
         where = f"{where} with --set"
     return check(FORMS[form], data, where)
+
+
+def carried(root: Path, names: Iterable[str]) -> list[str]:
+    """Files `protocols/NAME.toml` of a folder for those protocols of these names that are not bundled.
+
+    Raises:
+        HarnessError: a file names another protocol, or is not sound.
+    """
+    wanted = sorted({name for name in names if re.fullmatch(NAME, name)} - set(protocol_files()))
+    paths = {name: root / "protocols" / f"{name}.toml" for name in wanted}
+    found = {name: str(path) for name, path in paths.items() if path.exists()}
+    for name, path in found.items():
+        if read_protocol(path).name != name:
+            raise HarnessError(f"{path}: name: {read_protocol(path).name!r} is not the protocol that belongs there")
+    return list(found.values())
 
 
 def _split(text: str) -> list[str]:

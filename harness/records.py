@@ -189,7 +189,7 @@ class Store:
             if data is not None:
                 record = record.model_copy(update={"scores_sha256": sha256(data)})
                 write_whole(self._npz(record), data)
-            old = self._supersede(path, keep=supersede)
+            old = self._supersede(path) if supersede else self._scores_of(path)
             # The one step in which the new record and its scores take the place of the old ones.
             write_whole(path, _dump(record.model_dump(mode="json")))
             if old and old != self._npz(record):
@@ -259,10 +259,6 @@ class Store:
                 f"{record.n_anomaly} anomalies, as the record says; move it away and run again"
             )
         return found
-
-    def protocols(self) -> list[str]:
-        """Files of protocols that are not bundled, which a published folder carries with its records."""
-        return [str(path) for path in sorted((self.root / "protocols").glob("*.toml"))]
 
     def files(self, record: Record) -> list[Path]:
         """The files of a record: itself, and its scores if it has any."""
@@ -368,17 +364,19 @@ class Store:
     def _npz(self, record: Record) -> Path:
         return Path(f"{self.path(record.cell)}.{record.scores_sha256[:8]}.npz")
 
-    def _supersede(self, path: Path, *, keep: bool = True) -> Path | None:
-        """Copy the record in a place, and its scores, to `superseded/` (`keep`); returns where its scores are."""
-        try:
-            content, old = path.read_bytes(), self._read(str(path))
-        except (OSError, HarnessError):
+    def _scores_of(self, path: Path) -> Path | None:
+        """Where the scores of the record in a place are, or None if there is no record or it has none."""
+        with suppress(OSError, HarnessError):
+            old = self._read(str(path))
+            return self._npz(old) if old.status == "ok" else None
+        return None
+
+    def _supersede(self, path: Path) -> Path | None:
+        """Copy the record in a place, and its scores, to `superseded/`; returns where its scores are."""
+        scores = self._scores_of(path)
+        if scores is None:
             return None
-        if old.status != "ok":
-            return None
-        scores = self._npz(old)
-        if not keep:
-            return scores
+        content = path.read_bytes()
         kept = self.root / "superseded" / path.relative_to(self.root / "records")
         if scores.exists():
             write_whole(kept.with_name(scores.name), scores.read_bytes())

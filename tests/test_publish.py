@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from tiny import case, harness, named, plugin
 
+from harness.paths import protocol_files
 from harness.records import Store
 
 TEST2 = ("--protocol", "test2", "--case", "1,2", "--seed", "0,1")
@@ -155,11 +156,33 @@ def test_a_folder_carries_the_protocols_that_are_not_bundled(here):
     protocol.unlink()
     assert "everything derives" in check()
     assert "A title" in harness("leaderboard", "--results", "leaderboard", "--format", "md").out
-    assert "mean-image" in harness("compare", "--against", "mean-image", "--results", "leaderboard", code=2).err
+    assert (
+        "prints no number for the methods on record of mine"
+        in harness("compare", "--protocol", "mine", "--results", "leaderboard", code=2).err
+    )
     harness("leaderboard", "--results", "leaderboard", "--out", "another")
     assert Path("another/protocols/mine.toml").read_text() == Path("leaderboard/protocols/mine.toml").read_text()
     edit(Path("leaderboard/protocols/mine.toml"), ('"6"', '"7"'))
     assert "made under another version of mine" in check(1)
+    line = harness("leaderboard", "--protocol", "mine", "--out", "leaderboard", code=2).line
+    assert "give its file with --protocol" in line
+    edit(Path("leaderboard/protocols/mine.toml"), ('"mine"', '"yours"'))
+    assert "mine.toml: name: 'yours' is not the protocol that belongs there" in check(1)
+
+
+def test_a_folder_can_t_declare_a_bundled_protocol_otherwise(copy):
+    """Else a pull request could bring an easier test 2 with it."""
+    bundled = protocol_files()["test2"].read_text(encoding="utf-8")
+    Path("easier.toml").write_text(bundled.replace('["5", "6", "7", "8", "9"]', '["5"]'), encoding="utf-8")
+    assert '["5"]' in Path("easier.toml").read_text()
+    harness("run", "--protocol", "easier.toml", "--case", "1", "--method", plugin(), "--results", "theirs")
+    line = harness("leaderboard", "--results", "theirs", "--protocol", "easier.toml", "--out", copy, code=2).line
+    assert "made under another version of test2" in line
+    harness("leaderboard", "--results", "theirs", "--protocol", "easier.toml", "--out", "apart")
+    assert not Path("apart/protocols").exists()
+    (copy / "protocols").mkdir()
+    shutil.copy("easier.toml", copy / "protocols" / "test2.toml")
+    assert "test2.toml: the protocol of no record, or of a bundled one's name" in check(1)
 
 
 def test_the_page_and_the_tables_that_are_there_stay_alike(copy):
@@ -184,8 +207,14 @@ def test_scores_are_published_as_ranks_that_every_number_derives_from(here, monk
             exact, near = ours.scores(record)[part], theirs.scores(published)[part]
             assert (np.argsort(near, kind="stable") == np.argsort(exact, kind="stable")).all()
     assert "everything derives" in check()
+    assert "4 record(s) there already" in harness("leaderboard", "--out", "leaderboard").err
     again = harness("leaderboard", "--results", "leaderboard", "--out", "leaderboard")
     assert "4 record(s) there already" in again.err
+    exact = {path: path.read_bytes() for path in Path("results").rglob("*.npz")}
+    assert "4 record(s) there already" in harness("leaderboard", "--out", "results").err
+    assert exact == {path: path.read_bytes() for path in Path("results").rglob("*.npz")}, (
+        "results are not published over"
+    )
     tampered = next(Path("leaderboard").rglob("*.npz"))
     tampered.write_bytes(next(Path("results").rglob("*.npz")).read_bytes())
     assert "damaged scores" in harness("leaderboard", "--check", "--out", "leaderboard", code=1).out

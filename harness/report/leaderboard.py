@@ -8,6 +8,7 @@ from typing import Any
 
 from harness.errors import HarnessError
 from harness.metrics import over_seeds, pooled_interval
+from harness.paths import protocol_files
 from harness.protocol import Case, Protocol, read_protocol
 from harness.records import Record, slug
 from harness.report.names import (
@@ -75,7 +76,7 @@ def leaderboards(
 
     Args:
         records: whatever a results folder holds.
-        protocol_paths: files of protocols that are not bundled, of two of one name the later; other names are ignored.
+        protocol_paths: files of protocols that are not bundled, of two of one name the later; mere names are ignored.
         scores: the per-image scores of a record; with them, the best of each row is bold, and what is tied with it.
         whole: show every row and column of the paper's table, whether or not there are records of it.
 
@@ -119,8 +120,9 @@ def _check_comparable(records: list[Record], protocol: Protocol) -> None:
     for record in records:
         variant = Variant.of(record)
         if cases.get(record.case) != record.digests.get("protocol"):
+            mend = "" if protocol.name in protocol_files() else "give its file with --protocol, "
             raise HarnessError(
-                f"{label(record)}: made under another version of {protocol.name}; "
+                f"{label(record)}: made under another version of {protocol.name}; {mend}"
                 f"run it again, or put it away with harness forget: {place_of(record)}"
             )
         # Not "metric …": these are in no table.

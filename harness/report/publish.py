@@ -17,9 +17,11 @@ from harness.arrays import npz
 from harness.errors import HarnessError
 from harness.files import write_whole
 from harness.metrics import Metrics, measure
+from harness.paths import protocol_files
 from harness.plugins import Plugins
+from harness.protocol import carried
 from harness.ranks import to_ranks
-from harness.records import Record, Store, sha256, slug
+from harness.records import Record, Store, sha256
 from harness.report.leaderboard import Leaderboard, leaderboards, own_protocols
 from harness.report.published import read_published
 from harness.report.table import FORMATS, render_all
@@ -45,7 +47,10 @@ def publish(
 ) -> Counter[str]:
     """Add records and their scores to a folder, and write the tables and figures that they belong to.
 
-    Scores are kept as ranks (`harness.ranks`), which every number here derives from just as well.
+    Scores are kept as ranks (`harness.ranks`), which every number of a table derives from just as well. What the folder
+    has as plain scores stays so, be it the results folder itself.
+
+    Protocols that are not bundled are copied to `protocols/`, where readers of the folder find them.
 
     As html, the tables are those of one page, `index.html`. Where a folder has it already, it is always written anew,
     and so is a table that is there in another form. A record that says what the one in its place does, of the same
@@ -54,7 +59,7 @@ def publish(
     Args:
         records: of `store`.
         form: of the tables: md, html, tex or csv.
-        protocols: files of protocols that are not bundled; the folder keeps those of its records.
+        protocols: files of protocols that are not bundled.
         plugins, data: where the page finds the test images that it shows.
         tell: is told of each file of a table, figure or page once it is written, which takes seconds each.
 
@@ -67,18 +72,24 @@ def publish(
     there = Store(out, "--out")
     before = {record.cell: record for record in there.records()}
     given = {record.cell: record for record in records}
-    small = {cell: record.model_copy(update=_digest(_ranks(record, store))) for cell, record in given.items()}
-    added = {cell: record for cell, record in small.items() if not _same(record, before.get(cell))}
+    small = {cell: _small(record, store) for cell, record in given.items() if not _same(record, before.get(cell))}
+    added = {
+        cell: record
+        for cell, record in small.items()
+        if not (cell in before and _same(record, _small(before[cell], there)))
+    }
 
     def scores(record: Record):
         return store.scores(given[record.cell]) if record.cell in added else there.scores(record)
 
-    own = own_protocols([*there.protocols(), *store.protocols(), *protocols])
-    boards = leaderboards((before | added).values(), own.values(), scores)
+    names = {record.protocol for record in given.values()} - set(protocol_files())
+    brought = own_protocols([*carried(store.root, names), *protocols])
+    paths = [*carried(out, {record.protocol for record in before.values()}), *brought.values()]
+    boards = leaderboards((before | added).values(), paths, scores)
     try:
         out.mkdir(parents=True, exist_ok=True)
-        for name in own.keys() & {record.protocol for record in given.values()}:
-            write_whole(out / "protocols" / f"{slug(name)}.toml", Path(own[name]).read_bytes())
+        for name in brought.keys() & names:
+            write_whole(out / "protocols" / f"{name}.toml", Path(brought[name]).read_bytes())
         for cell, record in added.items():
             there.write(record, _ranks(given[cell], store), supersede=False)
         for board in boards:
@@ -105,12 +116,14 @@ def text_of(boards: Sequence[Leaderboard], form: str) -> str:
     return tidy(boards) if form == "csv" else render_all([board.table for board in boards], form)
 
 
+def _small(record: Record, store: Store) -> Record:
+    """A record as it is published: of the same scores as ranks."""
+    scores = _ranks(record, store)
+    return record.model_copy(update={"scores_sha256": sha256(npz(scores))}) if scores else record
+
+
 def _ranks(record: Record, store: Store) -> dict[str, np.ndarray] | None:
     return to_ranks(store.scores(record)) if record.scores_sha256 else None
-
-
-def _digest(scores: dict[str, np.ndarray] | None) -> dict[str, str]:
-    return {"scores_sha256": sha256(npz(scores))} if scores else {}
 
 
 def _write(board: Leaderboard, store: Store, form: str) -> Iterator[Path]:
@@ -156,10 +169,15 @@ def problems(folder: Path, protocols: Sequence[str] = ()) -> list[str]:
         found += [f"{path}: {problem}" for problem in ([wrong] if wrong else _wrong_numbers(record, store))]
     known = {file for record in records for file in store.files(record)}
     found += [f"{file}: belongs to no record" for file in files if file.suffix == ".npz" and file not in known]
+    needed = {one.protocol for one in records} - set(protocol_files())
+    for path in sorted((folder / "protocols").glob("*")):
+        if path.suffix != ".toml" or path.stem not in needed:
+            found.append(f"{path}: the protocol of no record, or of a bundled one's name")
     if not records:
         return [*found, f"{folder}: no records; publish some with harness leaderboard --out {folder}"]
     try:
-        boards = leaderboards(records, [*store.protocols(), *protocols], store.scores)
+        own = carried(folder, {record.protocol for record in records})
+        boards = leaderboards(records, [*own, *protocols], store.scores)
     except HarnessError as error:
         known_already = any(line.endswith(str(error)) for line in found)
         return [*found, *([] if known_already else [str(error)]), f"{folder}: its tables can't be compared until then"]
