@@ -72,12 +72,9 @@ def publish(
     there = Store(out, "--out")
     before = {record.cell: record for record in there.records()}
     given = {record.cell: record for record in records}
-    small = {cell: _small(record, store) for cell, record in given.items() if not _same(record, before.get(cell))}
-    added = {
-        cell: record
-        for cell, record in small.items()
-        if not (cell in before and _same(record, _small(before[cell], there)))
-    }
+    added = {cell: _small(record, store) for cell, record in given.items() if not _same(record, before.get(cell))}
+    for cell in [cell for cell in added if cell in before and _same(added[cell], _small(before[cell], there))]:
+        del added[cell]
 
     def scores(record: Record):
         return store.scores(given[record.cell]) if record.cell in added else there.scores(record)
