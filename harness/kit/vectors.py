@@ -50,9 +50,15 @@ def principal_axes(vectors: Tensor, variance: float) -> tuple[Tensor, Tensor]:
     """The mean (D,) of vectors (N, D), and the fewest principal axes (D, K) that keep this share of their variance."""
     mean = vectors.mean(0)
     centred = vectors - mean
-    values, axes = torch.linalg.eigh(centred.T @ centred)
+    # Of as many products as there are vectors or dimensions, whichever are fewer: photographs have 10^5 of these.
+    few = len(vectors) < vectors.shape[1]
+    values, axes = torch.linalg.eigh(centred @ centred.T if few else centred.T @ centred)
     values, axes = values.flip(0).clamp(min=0), axes.flip(1)
     kept = int((values.cumsum(0) < variance * values.sum()).sum()) + 1
+    if few:
+        rank = int((values > values[0] * len(values) * torch.finfo(values.dtype).eps).sum())
+        kept = max(min(kept, rank), 1)
+        axes = torch.nn.functional.normalize(centred.T @ axes[:, :kept], dim=0)
     return mean, axes[:, :kept]
 
 
