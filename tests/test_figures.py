@@ -256,6 +256,16 @@ def test_roc_figures_are_legible(methods):
     assert_legible(roc_and_histogram(records, read_protocol("test2"), scores))
 
 
+def test_a_line_is_broken_where_nothing_was_run():
+    records = [one for one in records_of("test2", "mnist", TWO) if one.case != "4"]
+    figure = lines(records, read_protocol("test2"), "number of normal classes")
+    (line,) = [one.lines[0] for one in figure.axes[0].containers if one.get_label() == "Proposed MAX"]
+    assert np.isfinite(np.array(line.get_ydata(), float)).tolist() == [True, True, False, True], (
+        "2, 3 and 5 classes; one is skipped"
+    )
+    assert_legible(figure)
+
+
 def test_scores_that_are_all_the_same_are_drawn():
     one = record("test2", "mnist", "3", "ssl", {"KL": metrics(0.5)})
     same = {"normal.KL": np.ones(5), "anomaly.KL": np.ones(4)}

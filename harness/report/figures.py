@@ -51,7 +51,8 @@ class Line:
     """One score of one method in one panel: where each number stands, and the number."""
 
     look: Look
-    ours: list[tuple[float, Estimate]]
+    ours: list[tuple[float, Estimate | None]]
+    """None, where there is no number between two others, breaks the line."""
     paper: list[tuple[float, float]]
     partitions: list[tuple[float, Estimate]]
 
@@ -168,9 +169,12 @@ def _lines(
             if record.anomaly_set == panel.anomaly_set and Variant.of(record) == variant:
                 mine.setdefault(record.case, []).append(record)
         ours, partitions = (
-            [(x + shift, one) for case, x in places.items() if (one := estimate(mine.get(case, []), score))]
+            [(x + shift, estimate(mine.get(case, []), score)) for case, x in places.items()]
             for places in (panel.places, panel.partitions)
         )
+        known = [place for place, (_, one) in enumerate(ours) if one]
+        ours = ours[known[0] : known[-1] + 1] if known else []
+        partitions = [(x, one) for x, one in partitions if one]
         paper = [
             (panel.places[p.case] + shift, p.value)
             for p in published
@@ -215,8 +219,8 @@ def _draw(axes: Axes, line: Line) -> None:
     look = line.look
     if line.ours:
         x, ours = zip(*line.ours, strict=True)
-        y = [one.value for one in ours]
-        reach = [[one.value - one.low for one in ours], [one.high - one.value for one in ours]]
+        y, low, high = zip(*((one.value, one.low, one.high) if one else (math.nan,) * 3 for one in ours), strict=True)
+        reach = [[a - b for a, b in zip(y, low, strict=True)], [b - a for a, b in zip(y, high, strict=True)]]
         axes.errorbar(x, y, reach, elinewidth=0.8, **look.line)
     alone = {"linestyle": "none", "markerfacecolor": "none", "color": look.color}
     if line.paper:
@@ -243,7 +247,7 @@ def _legend(drawn: Sequence[Line]) -> list[Line2D]:
 
 def _limit(grid: Sequence[Axes], drawn: Sequence[Line]) -> None:
     """Axes around everything that is drawn, and the line of chance where they reach it."""
-    ends = [end for line in drawn for _, one in (*line.ours, *line.partitions) for end in (one.low, one.high)]
+    ends = [end for line in drawn for _, one in (*line.ours, *line.partitions) if one for end in (one.low, one.high)]
     ends += [y for line in drawn for _, y in line.paper]
     low, high = math.floor(min(ends) * 20 - 0.2) / 20, math.ceil(max(ends) * 20 + 0.2) / 20
     # Chance is a line of its own and not the axis, and a marker at 0 or 1 is whole.
