@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, whatever ends the process."""
+"""Files that are written whole or not at all, and locks that are given back, whatever ends the process."""
 
 from __future__ import annotations
 
@@ -51,6 +51,32 @@ def write_whole(path: Path, data: bytes) -> None:
         raise Unwritable(
             f"{path.parent}: can't write there: {error.strerror}; make room, then run the same command to go on"
         ) from error
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[bool]:
+    """Whether a lock is ours: False while another process holds it. The system holds it, so a death gives it back.
+
+    Raises:
+        Unwritable: the folder takes no locks.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire(blocking=False)
+    except Timeout:
+        yield False
+        return
+    except (OSError, NotImplementedError) as error:
+        raise Unwritable(
+            f"{path.parent}: can't keep locks there: {error}; make room, or choose another --results"
+        ) from None
+    try:
+        yield True
+    finally:
+        lock.release()
 
 
 def sweep(folder: Path) -> None:

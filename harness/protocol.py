@@ -289,19 +289,18 @@ def read_protocol(name_or_path: str, dataset: str | None = None, changes: dict[s
     return check(FORMS[form], data, where)
 
 
-def carried(root: Path, names: Iterable[str]) -> list[str]:
-    """Files `protocols/NAME.toml` of a folder for those protocols of these names that are not bundled.
+def carried(root: Path, names: Iterable[str]) -> dict[str, str]:
+    """Files `protocols/NAME.toml` that a folder has for protocols of these names, by name.
 
     Raises:
         HarnessError: a file names another protocol, or is not sound.
     """
-    wanted = sorted({name for name in names if re.fullmatch(NAME, name)} - set(protocol_files()))
-    paths = {name: root / "protocols" / f"{name}.toml" for name in wanted}
+    paths = {name: root / "protocols" / f"{name}.toml" for name in sorted(names) if re.fullmatch(NAME, name)}
     found = {name: str(path) for name, path in paths.items() if path.exists()}
     for name, path in found.items():
         if read_protocol(path).name != name:
             raise HarnessError(f"{path}: name: {read_protocol(path).name!r} is not the protocol that belongs there")
-    return list(found.values())
+    return found
 
 
 def _split(text: str) -> list[str]:

@@ -25,7 +25,7 @@ import os
 import re
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -33,8 +33,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field, ValidationError
 
 from harness.arrays import npz, read_npz
-from harness.errors import HarnessError, Unwritable
-from harness.files import finishing, sweep, write_whole
+from harness.errors import HarnessError
+from harness.files import finishing, locked, sweep, write_whole
 from harness.metrics import Metrics
 from harness.ranks import from_ranks
 from harness.spec import Spec, digest
@@ -311,8 +311,7 @@ class Store:
         except (ValidationError, SafetensorError):
             return None
 
-    @contextmanager
-    def claim(self, identity: str) -> Iterator[bool]:
+    def claim(self, identity: str) -> AbstractContextManager[bool]:
         """Whether a fit is ours to carry out: False while another process is at it.
 
         The system holds the claim, so a process that dies gives its claims back.
@@ -320,24 +319,7 @@ class Store:
         Raises:
             Unwritable: the folder takes no claims.
         """
-        from filelock import FileLock, Timeout
-
-        place = self.root / "claims" / f"{identity}.lock"
-        lock = FileLock(place)
-        try:
-            place.parent.mkdir(parents=True, exist_ok=True)
-            lock.acquire(blocking=False)
-        except Timeout:
-            yield False
-            return
-        except (OSError, NotImplementedError) as error:
-            raise Unwritable(
-                f"{place.parent}: can't keep locks there: {error}; make room, or choose another --results"
-            ) from None
-        try:
-            yield True
-        finally:
-            lock.release()
+        return locked(self.root / "claims" / f"{identity}.lock")
 
     def failure(self, identity: str) -> Path:
         """Where the traceback of a fit that failed is."""

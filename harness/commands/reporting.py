@@ -60,7 +60,6 @@ def leaderboard(
     harness leaderboard --out leaderboard/
     harness leaderboard --check --out leaderboard/
     """
-    from harness.protocol import carried
     from harness.records import Store
     from harness.report import publish
     from harness.report.leaderboard import leaderboards
@@ -81,8 +80,7 @@ def leaderboard(
         click.echo(f"{out}: {', '.join(f'{n} record(s) {what}' for what, n in counts.items() if n)}", err=True)
         return
     whole = not any(filters[name] for name in ("method", "case", "settings"))
-    protocols = [*carried(store.root, {record.protocol for record in records}), *protocols]
-    made = leaderboards(records, protocols, store.scores, whole)
+    made = leaderboards(records, protocols, store.scores, whole, folder=store.root)
     if form == "html":
         from harness.report.page import page
         from harness.report.published import read_published
@@ -105,7 +103,6 @@ def compare(form: str | None, against: str | None, **filters: Any) -> None:
     harness compare --protocol test2 --dataset mnist
     harness compare --protocol test2 --dataset mnist --against ssl.KL
     """
-    from harness.protocol import carried
     from harness.records import Store
     from harness.report.compare import comparisons
     from harness.report.leaderboard import leaderboards
@@ -114,9 +111,8 @@ def compare(form: str | None, against: str | None, **filters: Any) -> None:
     from harness.report.table import render_all, stacked
     from harness.report.terminal import show
 
-    store, records = Store(filters["results"]), chosen(filters)
-    protocols = [*carried(store.root, {record.protocol for record in records}), *filters["protocol"]]
-    boards = leaderboards(records, protocols)
+    store = Store(filters["results"])
+    boards = leaderboards(chosen(filters), filters["protocol"], folder=store.root)
     if against:
         tables = paired(boards, against, store.scores)
     else:

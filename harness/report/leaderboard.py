@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from harness.errors import HarnessError
 from harness.metrics import over_seeds, pooled_interval
 from harness.paths import protocol_files
-from harness.protocol import Case, Protocol, read_protocol
+from harness.protocol import Case, Protocol, carried, read_protocol
 from harness.records import Record, slug
 from harness.report.names import (
     FAILED,
@@ -70,7 +71,11 @@ class Line:
 
 
 def leaderboards(
-    records: Iterable[Record], protocol_paths: Iterable[str] = (), scores: Scores | None = None, whole: bool = True
+    records: Iterable[Record],
+    protocol_paths: Iterable[str] = (),
+    scores: Scores | None = None,
+    whole: bool = True,
+    folder: Path | None = None,
 ) -> list[Leaderboard]:
     """A table for every protocol, data set and recipe that there are records of.
 
@@ -79,11 +84,13 @@ def leaderboards(
         protocol_paths: files of protocols that are not bundled, of two of one name the later; mere names are ignored.
         scores: the per-image scores of a record; with them, the best of each row is bold, and what is tied with it.
         whole: show every row and column of the paper's table, whether or not there are records of it.
+        folder: a published one, which carries protocols; those of `protocol_paths` go before them.
 
     Raises:
         HarnessError: records of one table are not comparable; the line names two of them and what differs.
     """
-    own = own_protocols(protocol_paths)
+    records = list(records)
+    own = (carried(folder, not_bundled(records)) if folder else {}) | own_protocols(protocol_paths)
     groups: dict[tuple, list[Record]] = {}
     for record in sorted(records, key=lambda record: record.cell):
         shared = record.shared_settings
@@ -92,6 +99,11 @@ def leaderboards(
     return [
         _leaderboard(group, own.get(group[0].protocol, group[0].protocol), scores, whole) for group in groups.values()
     ]
+
+
+def not_bundled(records: Iterable[Record]) -> set[str]:
+    """The names of the protocols of records, but for the bundled ones."""
+    return {record.protocol for record in records} - set(protocol_files())
 
 
 def own_protocols(paths: Iterable[str]) -> dict[str, str]:

@@ -17,12 +17,11 @@ from harness.arrays import npz
 from harness.errors import HarnessError
 from harness.files import write_whole
 from harness.metrics import Metrics, measure
-from harness.paths import protocol_files
 from harness.plugins import Plugins
 from harness.protocol import carried
 from harness.ranks import to_ranks
 from harness.records import Record, Store, sha256
-from harness.report.leaderboard import Leaderboard, leaderboards, own_protocols
+from harness.report.leaderboard import Leaderboard, leaderboards, not_bundled, own_protocols
 from harness.report.published import read_published
 from harness.report.table import FORMATS, render_all
 from harness.report.tidy import tidy
@@ -79,10 +78,9 @@ def publish(
     def scores(record: Record):
         return store.scores(given[record.cell]) if record.cell in added else there.scores(record)
 
-    names = {record.protocol for record in given.values()} - set(protocol_files())
-    brought = own_protocols([*carried(store.root, names), *protocols])
-    paths = [*carried(out, {record.protocol for record in before.values()}), *brought.values()]
-    boards = leaderboards((before | added).values(), paths, scores)
+    names = not_bundled(given.values())
+    brought = carried(store.root, names) | own_protocols(protocols)
+    boards = leaderboards((before | added).values(), brought.values(), scores, folder=out)
     try:
         out.mkdir(parents=True, exist_ok=True)
         for name in brought.keys() & names:
@@ -166,15 +164,14 @@ def problems(folder: Path, protocols: Sequence[str] = ()) -> list[str]:
         found += [f"{path}: {problem}" for problem in ([wrong] if wrong else _wrong_numbers(record, store))]
     known = {file for record in records for file in store.files(record)}
     found += [f"{file}: belongs to no record" for file in files if file.suffix == ".npz" and file not in known]
-    needed = {one.protocol for one in records} - set(protocol_files())
+    needed = not_bundled(records)
     for path in sorted((folder / "protocols").glob("*")):
         if path.suffix != ".toml" or path.stem not in needed:
             found.append(f"{path}: the protocol of no record, or of a bundled one's name")
     if not records:
         return [*found, f"{folder}: no records; publish some with harness leaderboard --out {folder}"]
     try:
-        own = carried(folder, {record.protocol for record in records})
-        boards = leaderboards(records, [*own, *protocols], store.scores)
+        boards = leaderboards(records, protocols, store.scores, folder=folder)
     except HarnessError as error:
         known_already = any(line.endswith(str(error)) for line in found)
         return [*found, *([] if known_already else [str(error)]), f"{folder}: its tables can't be compared until then"]
