@@ -6,8 +6,10 @@ import ast
 import hashlib
 import importlib.util
 import os
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 
@@ -101,6 +103,8 @@ def read(source: Source) -> list[Entry] | None:
         tree = ast.parse(source.path.read_bytes(), filename=str(source.path))
     except (OSError, SyntaxError, ValueError, MemoryError, RecursionError) as error:  # the last two: nested too deeply
         raise HarnessError(f"{source.path}: not readable as Python: {told(error)}") from None
+    if not all(map(_is_there, _imported(tree))):
+        return None  # running it tells what is missing
     defined = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef | ast.FunctionDef)}
     found: list[Entry] = []
     functions = (node for node in tree.body if isinstance(node, ast.FunctionDef))
@@ -118,6 +122,24 @@ def read(source: Source) -> list[Entry] | None:
                     return None
                 found.append(Entry(KINDS[hook.name], name, summary_of(ast.get_docstring(thing)), source))
     return found
+
+
+def _imported(tree: ast.Module) -> Iterator[str]:
+    """The packages that a file needs to be imported at all."""
+    for node in tree.body:
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names = [node.module]
+        yield from (name.partition(".")[0] for name in names)
+
+
+@cache
+def _is_there(package: str) -> bool:
+    """Whether a package is installed; it is not imported."""
+    try:
+        return package in sys.modules or importlib.util.find_spec(package) is not None
+    except (ImportError, ValueError):
+        return False
 
 
 def _is_cache(decorator: ast.expr) -> bool:

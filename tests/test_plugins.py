@@ -151,6 +151,11 @@ BROKEN = {
         "    for one in not_a_module_at_all.everything: register(one)\n",
         ["ModuleNotFoundError", "not_a_module_at_all"],
     ),
+    "a module that is not there, at the top of what is else in order": (
+        "import harness\nimport not_a_module_at_all.part\nclass Mine(harness.Method):\n    name = 'mine'\n"
+        "@harness.hookimpl\ndef register_methods(register):\n    register(Mine)\n",
+        ["ModuleNotFoundError", "not_a_module_at_all"],
+    ),
     "an exit": (
         "import sys\nsys.exit(7)\nimport harness\n@harness.hookimpl\ndef register_methods(register):\n"
         "    for one in []: register(one)\n",
