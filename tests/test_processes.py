@@ -115,7 +115,7 @@ def test_no_process_outlives_the_command(here, number):
     if number == signal.SIGINT:
         assert "interrupted: 0 of 3 evaluations are on record" in Path("log").read_text()
     Path("go").touch()
-    assert "3 fits," in harness(*words).out
+    assert "3 fits," in harness(*words[:-2]).out  # in this process: another two would take seconds to start
 
 
 def test_what_is_no_number_of_fits_is_refused(here):
