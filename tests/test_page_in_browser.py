@@ -130,8 +130,12 @@ def test_filters_leave_what_was_asked_for_and_are_kept_in_the_address(visit):
             return {one.get_attribute("data-name") for one in tables if one.is_visible()}
 
         assert shown() == {TEST2, OWN, MNIST}
+        contents = found.locator("nav")
+        title = "Test 2: normal of multiple classes, anomaly of multiple classes"
+        assert contents.inner_text().split("\n") == ["A title", "digits small", title, "digits small", "mnist paper"]
         found.get_by_label("Data set").select_option("mnist")
         assert shown() == {MNIST}
+        assert contents.inner_text().split("\n") == [title, "mnist paper"]
         assert found.locator("output").inner_text() == "1 of 3 tables"
         found.get_by_label("Data set").select_option("")
         found.get_by_label("Protocol").select_option("mine")

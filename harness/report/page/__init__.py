@@ -25,7 +25,7 @@ from harness.plugins import Plugins
 from harness.protocol import Case
 from harness.records import Record, slug
 from harness.report.leaderboard import Leaderboard, Line
-from harness.report.names import FAILED, INCOMPLETE, NOT_RUN, SKIPPED, Variant, declared_as
+from harness.report.names import FAILED, INCOMPLETE, NOT_RUN, SKIPPED, Variant, data_of, declared_as
 from harness.report.page.evidence import Evidence, paper_data, rounded
 from harness.report.page.pictures import pictures
 from harness.report.published import AVERAGE, Published
@@ -119,8 +119,10 @@ def _board(board: Leaderboard, evidence: Evidence) -> dict[str, Any]:
         "name": board.name,
         "anchor": slug(board.name),
         "title": table.title,
+        "about": board.protocol.title,
         "protocol": first.protocol,
         "dataset": first.dataset,
+        "data": data_of(first),
         "recipe": first.recipe,
         "seeds": sorted({record.seed for record in board.records}),
         "corner": table.head[-1][0],
