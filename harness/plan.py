@@ -76,6 +76,11 @@ class Evaluation:
     """Of what the numbers depend on: protocol, dataset, recipe, method, engine."""
 
     @property
+    def normal(self) -> tuple[str, ...]:
+        """The normal classes in one order for all methods, whatever clusters they see."""
+        return tuple(sorted(self.fit.normal))
+
+    @property
     def fit_digests(self) -> dict[str, str]:
         """Of what the fit depends on, beyond what identifies it."""
         return {part: self.digests[part] for part in ("method", "dataset", "engine", "network") if part in self.digests}

@@ -84,6 +84,9 @@ class Record(Spec):
     labels: bool = False
     """Whether the method was handed the sub-cluster of each training image."""
     anomaly: tuple[str, ...] = ()
+    """The anomalous classes, in the order of the per-image scores."""
+    normal: tuple[str, ...] = ()
+    """The normal classes in that order, sorted; empty in records from before this was kept."""
     digests: dict[str, str] = {}
     """Of protocol, dataset, recipe, method and engine: equal digests, comparable numbers."""
 
@@ -114,6 +117,16 @@ class Record(Spec):
             *(self.protocol, self.dataset, self.method, self.case, self.anomaly_set, self.recipe, str(self.seed)),
             digest(self.settings),
         )
+
+    @property
+    def order(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """The normal classes and the anomalous ones in the order of the per-image scores: class by class, each in the
+        data set's order. Scores of two records can be compared image by image where it is the same."""
+        if self.normal:
+            return self.normal, self.anomaly
+        # Scores once stood in the order of the fit's classes, which labels change.
+        clusters = self.clusters if self.labels else [[name for cluster in self.clusters for name in cluster]]
+        return tuple(name for one in sorted(sorted(cluster) for cluster in clusters) for name in one), self.anomaly
 
     @property
     def shared_settings(self) -> dict[str, dict[str, Any]]:

@@ -104,6 +104,7 @@ class Worker:
             clusters=evaluation.clusters,
             labels=fit.labels,
             anomaly=evaluation.anomaly,
+            normal=evaluation.normal,
             digests=evaluation.digests,
             fit=fit.id,
             provenance=provenance(self.device) | self._plugin(fit.method) | {"finished": finished},
@@ -231,7 +232,7 @@ class _Job:
         """Score one evaluation and record it, as failed if the scores are not what a method promises."""
         try:
             scores, seconds = self._score(evaluation)
-            normal, anomaly = self.test.places(evaluation.fit.normal), self.test.places(evaluation.anomaly)
+            normal, anomaly = self.test.places(evaluation.normal), self.test.places(evaluation.anomaly)
             record = self.worker.record(
                 evaluation,
                 status="ok",

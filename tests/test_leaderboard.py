@@ -225,6 +225,19 @@ def test_numbers_that_are_not_comparable_are_refused(made, part):
     assert "run" in str(caught.value)
 
 
+def test_scores_in_other_orders_are_never_compared_image_by_image(here):
+    harness(
+        "run", "--protocol", named({"a": case([["0", "5"], ["1"]], "8")}), "--method", f"{plugin()},{plugin('other')}"
+    )
+    first, second = Store(Path("results")).records()
+    assert leaderboards([first, second], ["mine.toml"])
+    before = second.model_copy(update={"normal": (), "labels": True})  # as it was kept before the order was
+    assert before.order == (("0", "5", "1"), ("8",))
+    with pytest.raises(HarnessError, match=r"in different orders.*harness forget.*other") as refused:
+        leaderboards([first, before], ["mine.toml"])
+    assert "\n" not in str(refused.value)
+
+
 def test_methods_and_their_recipes_may_differ_but_not_the_data(made):
     one, other = made[0], as_method(made[0], "ssl", KL=0.5)
     for part in ("method", "recipe"):

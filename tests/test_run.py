@@ -101,6 +101,19 @@ def scores(folder: str) -> bytes:
     return path.read_bytes()
 
 
+def test_scores_stand_in_one_order_whatever_clusters_a_method_sees(here):
+    protocol = named({"a": case([["9", "1"], ["5", "0"]], "8", "7")}, labels="visible")
+    methods = f"{plugin('blind')},{plugin('sighted', uses_labels=True)}"
+    harness("run", "--protocol", protocol, "--method", methods)
+    store = Store(Path("results"))
+    blind, sighted = store.records()
+    assert not blind.labels
+    assert sighted.labels
+    assert blind.order == sighted.order == (("0", "1", "5", "9"), ("8", "7"))
+    for part, values in store.scores(blind).items():
+        assert np.array_equal(values, store.scores(sighted)[part]), part
+
+
 def test_the_same_seed_gives_the_same_numbers_to_the_last_digit(here):
     torch.manual_seed(1)
     harness("run", *FAST, "--results", "one")

@@ -156,6 +156,13 @@ def _check_comparable(records: list[Record], protocol: Protocol) -> None:
                     f"{label(other)} and {label(record)} are not of the same number of images and can't share a row; "
                     f"run one of them again, or put it away with harness forget: {place_of(other)}, {place_of(record)}"
                 )
+            if other.order != record.order:
+                older = other if record.normal else record
+                raise HarnessError(
+                    f"{label(other)} and {label(record)} have the scores of their images in different orders and can't "
+                    f"be compared image by image; put this one away with harness forget, and run it again: "
+                    f"{place_of(older)}"
+                )
 
 
 def _table(

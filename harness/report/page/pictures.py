@@ -81,7 +81,7 @@ def _permitted(record: Record, plugins: Plugins, data: Path) -> Dataset:
 
 
 def _of_one(records: list[Record], scores: Scores, dataset: Dataset) -> dict[str, Any]:
-    classes = dict.fromkeys(name for record in records for name in (*scored_normal(record), *record.anomaly))
+    classes = dict.fromkeys(name for record in records for part in record.order for name in part)
     test = TestImages.load(dataset, tuple(classes))
     strips: dict[str, list[list[tuple[int, float]]]] = {}
     for record in records:
@@ -89,19 +89,13 @@ def _of_one(records: list[Record], scores: Scores, dataset: Dataset) -> dict[str
         for name in record.scores:
             key = picture_key(record, name)
             strips[key] = []
-            for part, of in (("normal", scored_normal(record)), ("anomaly", record.anomaly)):
+            for part, of in zip(("normal", "anomaly"), record.order, strict=True):
                 strips[key] += _ends(kept[f"{part}.{name}"], test.places(of))
     used = sorted({place for four in strips.values() for strip in four for place, _ in strip})
     number = {place: turn for turn, place in enumerate(used)}
     shown = {key: [[[number[p], v] for p, v in strip] for strip in four] for key, four in strips.items()}
     names = [test.classes[label] for label in test.labels[used].tolist()]
     return {"credit": dataset.thumbnails, "classes": names, "strips": shown, **_atlas(test.images[used])}
-
-
-def scored_normal(record: Record) -> list[str]:
-    """The normal classes in the order of a record's per-image scores, which is that of `Fit.normal`."""
-    clusters = record.clusters if record.labels else [[name for cluster in record.clusters for name in cluster]]
-    return [name for cluster in sorted(sorted(cluster) for cluster in clusters) for name in cluster]
 
 
 def _ends(values: np.ndarray, places: np.ndarray) -> list[list[tuple[int, float]]]:
