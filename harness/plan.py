@@ -6,7 +6,6 @@ training share it, within a command and across commands.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -15,6 +14,7 @@ from typing import Any, Literal
 
 from harness import extras, kit
 from harness.dataset import Dataset
+from harness.digests import dataset_digest, is_bundled, of_a_fit, source_digests
 from harness.errors import HarnessError, one_line
 from harness.method import Method
 from harness.plugins import Plugins
@@ -83,7 +83,7 @@ class Evaluation:
     @property
     def fit_digests(self) -> dict[str, str]:
         """Of what the fit depends on, beyond what identifies it."""
-        return {part: self.digests[part] for part in ("method", "dataset", "engine", "network") if part in self.digests}
+        return of_a_fit(self.digests)
 
     @property
     def params(self) -> dict[str, Any]:
@@ -220,23 +220,6 @@ def make_plan(request: Request, plugins: Plugins, store: Store | None = None) ->
     return plan
 
 
-def dataset_digest(dataset: Dataset) -> str:
-    """What tells the images of a data set with its parameters from any others."""
-    return digest([dataset.revision(), dataset.params.model_dump(mode="json")])
-
-
-def source_digests(plugins: Plugins, method: str, network: str) -> dict[str, str]:
-    """Of the code that makes a fit: the method's file, the engine, and the network's file if a plugin brings it."""
-    digests = {"method": plugins.entry("method", method).source.digest(), "engine": str(IDENTITY)}
-    if not _is_bundled(network):
-        digests["network"] = plugins.entry("network", network).source.digest()
-    return digests
-
-
-def _is_bundled(network: str) -> bool:
-    return re.sub(r"^wrn-\d+-\d+$", "wrn-DEPTH-WIDTH", network) in kit.NETWORKS
-
-
 @dataclass
 class _Resolved:
     """A method with its parameters, recipe and data set, ready to be combined with cases."""
@@ -249,6 +232,7 @@ class _Resolved:
     revision: str
     scores: list[str]
     metrics: list[str]
+    sources: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def __post_init__(self):
         self.cls: type[Method] = self.plugins.get("method", self.name)
@@ -265,19 +249,20 @@ class _Resolved:
         recipe = (self.dataset.declared_as, self.request.recipe, self.name)
         self.recipe_name, self.recipe = read_recipe(*recipe, for_recipe)
         network, networks = self.recipe.network, [*kit.NETWORKS, *self.plugins.names("network")]
-        if not _is_bundled(network) and network not in networks:
+        if not is_bundled(network) and network not in networks:
             raise HarnessError(f"recipe {self.recipe_name}, network {network!r}: {suggest(network, networks)}")
-        source = source_digests(self.plugins, self.name, network)
-        self.digests = {
-            "method": source.pop("method"),
-            "dataset": self.revision,
-            "recipe": digest(self.recipe.values_that_train()),
-            **source,
-        }
+        self.digests = {"dataset": self.revision, "recipe": digest(self.recipe.values_that_train())}
         twice = set(self.scores) & set(self.cls.scores)
         if twice:
             raise HarnessError(f"--score {', '.join(sorted(twice))}: {self.name} has a score of that name already")
         self.digests |= extras.asked(self.plugins, self.scores if extras.has_logits(self.cls) else (), self.metrics)
+
+    def _source(self, params: dict[str, Any]) -> dict[str, str]:
+        """The digests of the code; most cases have the same parameters, and files are read once for all of these."""
+        key = repr(params)
+        if key not in self.sources:
+            self.sources[key] = source_digests(self.plugins, self.name, self.recipe.network, params)
+        return self.sources[key]
 
     def params(self, case: Case):
         declared = case.params.get(self.name, {})
@@ -325,7 +310,11 @@ class _Resolved:
             scoring={key: params[key] for key in self.cls.scoring},
             clusters=case.clusters,
             anomaly=case.anomalies[anomaly_set],
-            digests={"protocol": protocol.digest(case), **self.digests},
+            digests={
+                "protocol": protocol.digest(case),
+                **self._source(fit.params),
+                **self.digests,
+            },
         )
 
 

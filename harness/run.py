@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness import kit
 from harness.dataset import Dataset
+from harness.digests import require_named
 from harness.environment import provenance, seeded, threads
 from harness.errors import FAILURES, DataDamaged, DataMissing, Diverged, HarnessError, Unwritable, line_in, told
 from harness.extras import added_metrics, added_scores, names_of
@@ -222,8 +223,9 @@ class _Job:
         shutil.rmtree(self.checkpoints, ignore_errors=True)
 
     def _fitted(self, name: str, images: Tensor) -> Method:
-        slot = self.run.next_checkpoint()
         cls = self.worker.plugins.get("method", name)
+        require_named(self.worker.plugins, name, self.fit.params)
+        slot = self.run.next_checkpoint()
         method, run = fit_another(cls, images, self.run, checkpoints=slot and slot.with_suffix(""), trainings=0)
         self.run.seconds_before = run.seconds_before
         return method
@@ -342,6 +344,7 @@ def fit_another(cls: type[Method], images: Tensor, run: Run, **own: Any) -> tupl
     run = replace(run, params=method.params, notes={}, numerics={}, **own)
     method.build(describe(images, None), run)
     method.fit(Images(images), run)
+    switch_to_scoring(method)
     return method, run
 
 

@@ -72,6 +72,40 @@ def test_what_is_no_way_to_find_clusters_is_refused(here, value):
     assert "kmeans:K:METHOD" in line
 
 
+EMBEDDER = """
+    def build(self, task, run):
+        import torch
+        self.drop = torch.nn.Dropout(0.5)
+
+    def embed(self, images):
+        import torch
+        assert not self.drop.training
+        return images.flatten(1).float() * {factor}
+"""
+
+
+def test_a_record_turns_stale_with_the_code_of_the_method_that_embeds(here):
+    mine = plugin("mine", body=EMBEDDER.format(factor=1))
+    words = ("--protocol", "test2", "--case", "1", "--method", "lof", "--plugins", mine, "--set", "lof.on=mine")
+    harness("run", *words)
+    (before,) = Store(Path("results")).records()
+    assert harness("plan", *words).statuses == ["done"]
+    plugin("mine", body=EMBEDDER.format(factor="torch.linspace(0, 1, 64)"))
+    planned = harness("plan", *words)
+    assert planned.statuses == ["stale"]
+    assert "fitted mine changed" in planned.out
+    harness("run", *words)
+    (after,) = Store(Path("results")).records()
+    assert after.scores["LOF"].auroc != before.scores["LOF"].auroc
+    assert after.fit == before.fit  # what was asked for is the same
+
+
+def test_a_method_that_no_parameter_names_is_not_fitted_for_another(here):
+    mine = plugin("mine", fit="self.mean = run.fitted('lof', train.images)")
+    err = harness("run", "--protocol", "test2", "--case", "1", "--method", mine, code=1).err
+    assert "no parameter names that method" in err
+
+
 def test_an_embedding_that_is_none_fails_with_its_reason(here):
     mine = plugin("mine")
     err = harness(*TEST5, "--plugins", mine, "--set", "subcluster.clusters=kmeans:3:mine", code=1).err

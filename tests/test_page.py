@@ -379,7 +379,7 @@ def test_a_page_keeps_up_with_its_folder_and_keeps_its_pictures(published, monke
     assert next(iter(before.values()))["strips"]
     mine = plugin("mine")
     harness("run", "--protocol", "test2", "--case", "2", "--method", mine, "--results", "theirs")
-    monkeypatch.setattr("harness.plan.dataset_digest", _missing)
+    monkeypatch.setattr("harness.digests.dataset_digest", _missing)
     harness("leaderboard", "--results", "theirs", "--out", "leaderboard")
     assert "everything derives" in harness("leaderboard", "--check").out
     assert any("mine" in row for row in Read(published.read_text()).rows)

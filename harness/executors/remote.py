@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import harness
+from harness.digests import dataset_digest, source_digests
 from harness.environment import choose_device
 from harness.errors import HarnessError
 from harness.extras import asked, names_of
-from harness.plan import Evaluation, Fit, dataset_digest, outstanding, source_digests
+from harness.plan import Evaluation, Fit, outstanding
 from harness.plugins import Plugins
 from harness.progress import Reporter
 from harness.records import Record, Store
@@ -165,7 +166,7 @@ def _check_alike(setup: Setup, plugins: Plugins, fit: Fit, evaluations: list[Eva
     wanted = {part: value for evaluation in evaluations for part, value in evaluation.digests.items()}
     found = {
         "dataset": _dataset_digest(setup, fit.dataset, json.dumps(fit.dataset_params)),
-        **source_digests(plugins, fit.method, fit.recipe["network"]),
+        **source_digests(plugins, fit.method, fit.recipe["network"], fit.params),
         **asked(plugins, names_of("score", wanted), names_of("metric", wanted)),
     }
     other = [part for part, value in found.items() if wanted[part] != value]

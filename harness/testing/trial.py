@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from harness.digests import require_named
 from harness.environment import seeded
 from harness.errors import HarnessError
 from harness.method import Images, Method, Run, Task
@@ -110,7 +111,13 @@ class Trial:
         before, settings = train.images.clone(), defaults()
         method = self.cls(self.cls.Params())
         run = Run("cpu", SEED, situation.recipe, method.params)
-        run.fitted = lambda name, images: fit_another(self.plugins.get("method", name), images, run)[0]
+
+        def fitted(name: str, images: Tensor) -> Method:
+            cls = self.plugins.get("method", name)
+            require_named(self.plugins, name, method.params.model_dump(mode="json"))
+            return fit_another(cls, images, run)[0]
+
+        run.fitted = fitted
         task = describe(train.images, situation.visible if self.cls.uses_labels else None)
         handed = train if self.cls.uses_labels else Images(train.images)
         for name, call in (("build", lambda: method.build(task, run)), ("fit", lambda: method.fit(handed, run))):

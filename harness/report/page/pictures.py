@@ -67,7 +67,7 @@ def pictures(
 
 
 def _permitted(record: Record, plugins: Plugins, data: Path) -> Dataset:
-    from harness.plan import dataset_digest
+    from harness.digests import dataset_digest
 
     cls = plugins.get("dataset", record.dataset)
     if not isinstance(cls.thumbnails, str) or not cls.thumbnails:

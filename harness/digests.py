@@ -1,0 +1,75 @@
+"""What the numbers of a fit depend on beside its settings: the code that makes it, and the images that it sees.
+
+Each part has a digest. A record whose digests are not those of today is stale, and two records that differ in one share
+no column.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from harness import kit
+from harness.dataset import Dataset
+from harness.errors import HarnessError
+from harness.plugins import Plugins
+from harness.spec import digest
+
+ENGINE = 1
+"""The version of what trains and scores: counted up when a change to `harness.kit` or `harness.run` changes numbers."""
+FITTED = "fitted "
+"""Begins the part of a method that another one has fitted for itself, by `Run.fitted`."""
+OF_A_FIT = ("method", "dataset", "engine", "network")
+
+
+def dataset_digest(dataset: Dataset) -> str:
+    """What tells the images of a data set with its parameters from any others."""
+    return digest([dataset.revision(), dataset.params.model_dump(mode="json")])
+
+
+def source_digests(plugins: Plugins, method: str, network: str, params: Mapping[str, Any]) -> dict[str, str]:
+    """Of the code that makes a fit: the method's file, those of the methods that its parameters name, the engine, and
+    the network's file if a plugin brings it."""
+    digests = {"method": plugins.entry("method", method).source.digest(), "engine": str(ENGINE)}
+    if not is_bundled(network):
+        digests["network"] = plugins.entry("network", network).source.digest()
+    for name in named_methods(plugins, params):
+        digests[FITTED + name] = plugins.entry("method", name).source.digest()
+    return digests
+
+
+def of_a_fit(digests: Mapping[str, str]) -> dict[str, str]:
+    """Those parts that a fit depends on, whatever is scored by it."""
+    return {part: value for part, value in digests.items() if part in OF_A_FIT or part.startswith(FITTED)}
+
+
+def named_methods(plugins: Plugins, params: Mapping[str, Any]) -> list[str]:
+    """The methods that parameters name, as in `isif` or `kmeans:10:isif`, and those that the defaults of these name."""
+    found: list[str] = []
+    left = [params]
+    while left:
+        texts = (value for value in left.pop().values() if isinstance(value, str))
+        words = {word for text in texts for word in text.split(":")} - set(found)
+        for name in sorted(words and words & set(plugins.names("method"))):
+            found.append(name)
+            left.append(plugins.get("method", name).Params().model_dump(mode="json"))
+    return found
+
+
+def require_named(plugins: Plugins, name: str, params: Mapping[str, Any]) -> None:
+    """See that a method which another one wants fitted is named by its parameters: else no record would turn stale when
+    its code changes.
+
+    Raises:
+        HarnessError: it is not.
+    """
+    if name not in named_methods(plugins, params):
+        raise HarnessError(
+            f"run.fitted({name!r}): no parameter names that method; declare one, as in `on: str = {name!r}`, and pass "
+            f"that, so that a change of its code makes records stale"
+        )
+
+
+def is_bundled(network: str) -> bool:
+    return re.sub(r"^wrn-\d+-\d+$", "wrn-DEPTH-WIDTH", network) in kit.NETWORKS
