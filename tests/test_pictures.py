@@ -154,6 +154,21 @@ def test_grey_and_cmyk_become_rgb(tmp_path, mode, colour, rgb):
     assert (pixel.int() - torch.tensor(rgb)).abs().max() <= 3
 
 
+def test_sixteen_bits_of_grey_become_eight(tmp_path):
+    ramp = np.arange(65536, dtype=np.uint16).reshape(256, 256)
+    Image.fromarray(ramp).save(tmp_path / "a.png")
+    image = pictures.decode(tmp_path / "a.png")
+    assert image.shape == (3, 256, 256)
+    assert np.abs(image[1].numpy() - ramp / 65535 * 255).max() <= 0.5
+
+
+def test_pixels_of_an_unknown_range_are_refused(tmp_path):
+    Image.fromarray(np.ones((8, 8), np.float32)).save(tmp_path / "a.png", format="TIFF")
+    assert "floating-point" in error_of(lambda: pictures.decode(tmp_path / "a.png"), harness.DataMissing)
+    Image.fromarray(np.full((8, 8), 70000, np.int32)).save(tmp_path / "b.png", format="TIFF")
+    assert "16 bits" in error_of(lambda: pictures.decode(tmp_path / "b.png"), harness.DataMissing)
+
+
 def test_the_shorter_side_is_resized_and_the_centre_kept(tmp_path):
     # A ramp along the longer side: 40 x 20 becomes 20 x 10, of which columns 5 to 14 stay. A symmetric filter keeps
     # the value of a ramp at the centre of each new pixel, which is at (i + 1/2) * 2 - 1/2 in the old ones.

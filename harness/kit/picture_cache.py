@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 FOLDER = ".harness-cache"
-VERSION = 1
+VERSION = 2
 """To be raised whenever pictures are decoded or resized in another way."""
 
 

@@ -14,6 +14,7 @@ from harness.errors import DataDamaged, DataMissing, HarnessError
 from harness.kit.picture_cache import FOLDER, cached
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
     from torch import Tensor
 
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
@@ -136,19 +137,34 @@ def decode(path: Path, size: int | None = None) -> Tensor:
     cropped to the central square.
 
     Raises:
-        DataDamaged: the file can't be read.
+        DataDamaged: the file can't be read, or has pixels that are no 8 or 16 bit integers.
     """
     from PIL import Image
     from torchvision.transforms import functional
 
     try:
         with Image.open(path) as file:
-            image = file.convert("RGB")
+            image = _eight_bits(file).convert("RGB")
     except Exception as error:  # Pillow's decoders raise almost anything on a damaged file
         raise DataDamaged(f"{path}: not readable as a picture: {error}; put a whole copy there") from None
     if size is not None:
         image = functional.center_crop(functional.resize(image, size), size)
     return functional.pil_to_tensor(image)
+
+
+def _eight_bits(image: Image) -> Image:
+    """Grey of 16 bits as grey of 8; all else as it is. Pillow's own `convert` cuts off at 255."""
+    import numpy as np
+    from PIL import Image
+
+    if image.mode == "F":
+        raise ValueError("its pixels are floating-point numbers, of a range that nobody knows")
+    if not image.mode.startswith("I"):
+        return image
+    values = np.asarray(image).astype(np.int64)
+    if values.min() < 0 or values.max() > 65535:
+        raise ValueError("its pixels do not fit into 16 bits")
+    return Image.fromarray(((values + 128) // 257).astype(np.uint8))
 
 
 def _check_size(file: Path, image: Tensor, other_file: Path, other: Tensor) -> None:
