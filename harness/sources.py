@@ -38,8 +38,25 @@ class Source:
     """The import name, for a plugin of an installed package."""
 
     def digest(self) -> str:
-        """16 hex digits of the file's text, the same on every platform."""
-        return hashlib.sha256(self.path.read_bytes().replace(b"\r\n", b"\n")).hexdigest()[:16]
+        """16 hex digits of the file's text, or of all Python files of its package; the same on every platform."""
+        top = self._package()
+        if top is None:
+            return _digest(_text(self.path))
+        files = sorted((file.relative_to(top).as_posix().encode(), _text(file)) for file in top.rglob("*.py"))
+        return _digest(b"\0".join(part for file in files for part in file))
+
+    def _package(self) -> Path | None:
+        """The folder of the installed package that the plugin is part of; None if it is a file of its own."""
+        depth = self.module.count(".") + (self.path.name == "__init__.py") if self.module else 0
+        return self.path.parents[depth - 1] if depth else None
+
+
+def _text(path: Path) -> bytes:
+    return path.read_bytes().replace(b"\r\n", b"\n")
+
+
+def _digest(text: bytes) -> str:
+    return hashlib.sha256(text).hexdigest()[:16]
 
 
 @dataclass(frozen=True)

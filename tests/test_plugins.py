@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -12,6 +13,7 @@ import pytest
 from tiny import MEAN, case, harness, named, plugin, write_toml
 
 from harness.paths import PLUGINS
+from harness.sources import Source
 
 RUN = ("run", "--protocol", "test2", "--case", "1")
 HEAVY = ("torch", "torchvision", "timm", "sklearn", "scipy", "pandas", "matplotlib", "faiss")
@@ -87,6 +89,33 @@ def test_an_installed_package_brings_its_plugins(here):
     (row,) = (row for row in json.loads(done.stdout) if row["origin"] == "package my-package")
     assert row["registers"] == "method packaged"
     assert done.stderr.strip() == "my_package.methods"
+
+
+@pytest.mark.parametrize("module", ["mine.methods", "mine", "mine.deep"])
+def test_the_digest_of_a_packaged_plugin_is_of_the_whole_package(tmp_path, module):
+    entry = {"mine.methods": "methods.py", "mine": "__init__.py", "mine.deep": "deep/__init__.py"}[module]
+    for name in ("methods.py", "__init__.py", "deep/__init__.py", "deep/core.py"):
+        (tmp_path / "mine/deep").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "mine" / name).write_text("x = 1\n")
+    source = Source(tmp_path / "mine" / entry, "package mine", module)
+    seen = [source.digest()]
+    (tmp_path / "mine/deep/core.py").write_text("x = -1\n")
+    seen.append(source.digest())
+    (tmp_path / "mine/deep/core.py").rename(tmp_path / "mine/deep/heart.py")
+    seen.append(source.digest())
+    assert len(set(seen)) == 3
+    (tmp_path / "mine/data.csv").write_text("no code")
+    (tmp_path / "mine/deep/heart.py").write_bytes(b"x = -1\r\n")
+    assert source.digest() == seen[-1]
+
+
+def test_the_digest_of_a_plugin_file_is_of_that_file(tmp_path):
+    path, beside = tmp_path / "mine.py", tmp_path / "other.py"
+    path.write_text("x = 1\n")
+    before = Source(path, "--plugins").digest()
+    assert before == Source(path, "package mine", "mine").digest() == hashlib.sha256(b"x = 1\n").hexdigest()[:16]
+    beside.write_text("x = 2\n")
+    assert Source(path, "package mine", "mine").digest() == before
 
 
 @pytest.mark.parametrize(
