@@ -126,6 +126,16 @@ def test_detectors_of_pyod_are_taken_by_name(here):
     assert harness("plan", *words, "pyod.detector=ECOD").statuses == ["skipped: ECOD scores no image by itself"]
 
 
+@pytest.mark.skipif("pyod" not in EXTRAS, reason="needs the extra pyod")
+def test_a_detector_of_pyod_that_scores_images_by_one_another_fails(here, monkeypatch):
+    from pyod.models.hbos import HBOS
+
+    score = HBOS.decision_function
+    monkeypatch.setattr(HBOS, "decision_function", lambda self, x: score(self, x) - x.mean())
+    words = ("run", "--protocol", "test2", "--case", "1", "--method", "pyod", "--set", "pyod.detector=HBOS")
+    assert "pyod.detector=HBOS: scores an image by those beside it" in harness(*words, code=1).err
+
+
 # --- rows on digits --------------------------------------------------------------------------------------------------
 
 BOUNDS = {

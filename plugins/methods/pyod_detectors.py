@@ -7,8 +7,10 @@ from pydantic import Field
 
 import harness
 
-JUDGED_TOGETHER = ("COPOD", "ECOD")
-"""Their scores depend on which other images are scored with an image: no two runs would agree."""
+JUDGED_TOGETHER = ("CD", "COF", "COPOD", "ECOD", "LMDD", "LOCI", "ROD", "SOD", "SOS", "VAE")
+"""Their scores depend on which other images are scored with an image, or on chance: no two runs would agree."""
+ALIKE = 1e-3
+"""By this share of the scores' spread an image may score otherwise alone than among others: for rounding."""
 
 
 class PyOD(harness.Method):
@@ -36,7 +38,13 @@ class PyOD(harness.Method):
     def score(self, images):
         import torch
 
-        values = self.detector.decision_function(self.vectors(images).numpy())
+        vectors = self.vectors(images).numpy()
+        values = self.detector.decision_function(vectors)
+        for k in {0, len(values) // 2, len(values) - 1}:
+            (alone,) = self.detector.decision_function(vectors[k : k + 1])
+            if not abs(alone - values[k]) <= ALIKE * values.std():
+                name = self.params.detector
+                raise harness.HarnessError(f"pyod.detector={name}: scores an image by those beside it; try another one")
         return {"Score": torch.as_tensor(values, dtype=torch.float64)}
 
 
