@@ -127,6 +127,8 @@ def test_an_average_adds_half_widths_of_cases_that_share_images_and_squares_of_o
     assert (average.ours.low, average.ours.high) == pytest.approx((0.70 - reach, 0.70 + reach))
     assert average.text == "0.700"
 
+    assert compare_rows(records, numbers, ["average"]) == [average]
+
     del records[0]
     average = compare_rows(records, numbers)[-1]
     assert (average.ours, average.text, average.verdict) == (None, "incomplete", "")
@@ -235,6 +237,25 @@ def test_data_that_stand_in_for_the_papers_are_named():
     tables = comparisons(leaderboards([mine, theirs]), read_published())
     said = [any("Folder stands in for cifar100" in note for note in table.notes) for table in tables]
     assert said == [False, True]  # tables come in the order of their names
+
+
+def test_other_data_of_the_same_recipe_say_nothing_of_a_comparison():
+    ours = [record("test2", "mnist", "2", "subcluster", {"MAX": metrics(0.9)})]
+    others = [
+        record("test2", dataset, "2", method, {"KL": metrics(0.6)}, seed=seed, recipe_values={"epochs": 99})
+        for dataset in ("digits", "cifar10")
+        for seed in (0, 1, 2)
+        for method in ("ssl", "mine")
+    ]
+    (alone,) = comparisons(leaderboards(ours), read_published())
+    digits = [one for one in others if one.dataset == "digits"]
+    (beside,) = comparisons(leaderboards([*ours, *digits]), read_published())
+    assert render(beside, "md") == render(alone, "md")
+    assert "0.9" in column(beside, "ours")
+
+    (both,) = comparisons(leaderboards([*ours, *others]), read_published())
+    assert "0.9" in column(both, "ours")  # not one seed of three: these are of the other data set
+    assert {note.partition(":")[0] for note in both.notes if "seeds 0, 1, 2" in note} == {"cifar10"}
 
 
 def test_data_that_the_paper_has_no_number_of_are_refused_in_one_line():

@@ -107,17 +107,18 @@ def compare(form: str | None, against: str | None, **filters: Any) -> None:
     from harness.report.compare import comparisons
     from harness.report.leaderboard import leaderboards
     from harness.report.paired import paired
-    from harness.report.published import read_published
+    from harness.report.published import AVERAGE, read_published
     from harness.report.table import render_all, stacked
     from harness.report.terminal import show
 
-    store = Store(filters["results"])
+    store, cases = Store(filters["results"]), filters["case"]
+    if AVERAGE in cases and not against:
+        filters["case"] = ()  # an average is of all cases
     boards = leaderboards(chosen(filters), filters["protocol"], folder=store.root)
     if against:
         tables = paired(boards, against, store.scores)
     else:
-        published = [one for one in read_published() if not filters["case"] or one.case in filters["case"]]
-        tables = comparisons(boards, published)
+        tables = comparisons(boards, read_published(), cases)
     if form is None:
         show(tables)
     else:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from harness.errors import HarnessError
 from harness.metrics import Metrics, Z, over_seeds, pooled_interval
 from harness.records import Record
 from harness.report.leaderboard import Leaderboard, shown_value, table_cell
-from harness.report.names import INCOMPLETE, KNN, Variant, declared_as
+from harness.report.names import INCOMPLETE, KNN, Variant, data_of, declared_as
 from harness.report.published import AVERAGE, Published
 from harness.report.table import Cell, Table
 from harness.spec import digest
@@ -58,12 +58,15 @@ class Compared:
         return WITHIN if self.ours.low <= paper + half and paper - half <= self.ours.high else MORE
 
 
-def compare_rows(records: Iterable[Record], published: Iterable[Published]) -> list[Compared]:
+def compare_rows(
+    records: Iterable[Record], published: Iterable[Published], cases: Collection[str] = ()
+) -> list[Compared]:
     """Every printed number of which there is a record of the method on the data, in the printed order.
 
     Args:
         records: of one protocol, recipe and settings, as `leaderboards` groups them; of one or more data sets.
-        published: as `read_published` gives them.
+        published: as `read_published` gives them: all, since an average needs the others of its table.
+        cases: only these, if any; "average" is one.
     """
     records, published = list(records), list(published)
     found: dict[tuple, list[Record]] = {}
@@ -72,11 +75,14 @@ def compare_rows(records: Iterable[Record], published: Iterable[Published]) -> l
         variant = Variant.of(record)
         found.setdefault((declared_as(record), record.case, record.anomaly_set, variant), []).append(record)
         variants.setdefault(record.method, {})[variant] = None
-    seeds = sorted({record.seed for record in records})
+    seeds: dict[str, list[int]] = {}
+    for record in records:
+        if record.seed not in seeds.setdefault(declared_as(record), []):
+            seeds[declared_as(record)].append(record.seed)
     run_on = {(record.protocol, declared_as(record), record.method) for record in records}
 
     rows = []
-    for printed in published:
+    for printed in (one for one in published if not cases or one.case in cases):
         if not any((printed.protocol, dataset, printed.method) in run_on for dataset in printed.datasets):
             continue
         for variant in sorted(variants[printed.method], key=str):
@@ -92,7 +98,9 @@ def compare_rows(records: Iterable[Record], published: Iterable[Published]) -> l
     return rows
 
 
-def comparisons(boards: Iterable[Leaderboard], published: Sequence[Published]) -> list[Table]:
+def comparisons(
+    boards: Iterable[Leaderboard], published: Sequence[Published], cases: Collection[str] = ()
+) -> list[Table]:
     """A table for every protocol, recipe and setting, over its data sets, since a printed average may be too.
 
     Raises:
@@ -105,7 +113,7 @@ def comparisons(boards: Iterable[Leaderboard], published: Sequence[Published]) -
         stand_in = record.dataset if record.declared_as else ""
         key = (record.protocol, record.recipe, digest(record.shared_settings), stand_in)
         groups.setdefault(key, []).append(board)
-    tables = [table for group in groups.values() if (table := _table(group, published))]
+    tables = [table for group in groups.values() if (table := _table(group, published, cases))]
     if not tables:
         names = dict.fromkeys(f"{board.records[0].protocol} on {declared_as(board.records[0])}" for board in boards)
         ran = {board.records[0].protocol for board in boards}
@@ -146,10 +154,10 @@ def _metrics(record: Record, score: str) -> Metrics | None:
 
 
 def _ours(
-    found: dict[tuple, list[Record]], printed: Published, variant: Variant, score: str, seeds: list[int]
+    found: dict[tuple, list[Record]], printed: Published, variant: Variant, score: str, seeds: dict[str, list[int]]
 ) -> tuple[Estimate | None, str]:
     here = found.get((printed.dataset, printed.case, printed.anomaly_set, variant), [])
-    return estimate(here, score), table_cell([here], score, seeds).text
+    return estimate(here, score), table_cell([here], score, seeds.get(printed.dataset, [])).text
 
 
 def _scores(printed: Published, variant: Variant, records: list[Record]) -> list[str]:
@@ -196,11 +204,14 @@ COLUMNS = (
 )
 
 
-def _table(boards: list[Leaderboard], published: Sequence[Published]) -> Table | None:
-    records = [record for board in boards for record in board.records]
-    rows = compare_rows(records, published)
+def _table(boards: list[Leaderboard], published: Sequence[Published], cases: Collection[str]) -> Table | None:
+    rows = compare_rows((record for board in boards for record in board.records), published, cases)
     if not rows:
         return None
+    # What else there is of this protocol is of data that the paper has no number for.
+    compared = {dataset for row in rows for dataset in row.printed.datasets}
+    boards = [board for board in boards if declared_as(board.records[0]) in compared]
+    records = [record for board in boards for record in board.records]
     marks: dict[str, str] = {}
     lines = [_line(row, marks) for row in rows]
     # One data set is in the title; one anomaly set, or no note, says nothing.
@@ -270,4 +281,5 @@ def _context(boards: list[Leaderboard]) -> list[str]:
         for r in (board.records[0] for board in boards)
         if r.declared_as
     ]
-    return list(dict.fromkeys([*notes, *(note for board in boards for note in board.table.notes)]))
+    told = [(f"{data_of(board.records[0])}: " if len(boards) > 1 else "", board.table.notes) for board in boards]
+    return list(dict.fromkeys([*notes, *(which + note for which, each in told for note in each)]))
