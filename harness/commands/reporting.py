@@ -115,10 +115,7 @@ def compare(form: str | None, against: str | None, **filters: Any) -> None:
     if AVERAGE in cases and not against:
         filters["case"] = ()  # an average is of all cases
     boards = leaderboards(chosen(filters), filters["protocol"], folder=store.root)
-    if against:
-        tables = paired(boards, against, store.scores)
-    else:
-        tables = comparisons(boards, read_published(), cases)
+    tables = paired(boards, against, store.scores) if against else comparisons(boards, read_published(), cases)
     if form is None:
         show(tables)
     else:

@@ -16,6 +16,7 @@ from harness.report.table import Cell, Table
 from harness.spec import digest
 
 MORE, WITHIN = "more than noise", "within noise"
+ONE_SEED = "With one seed the interval does not speak of other seeds: run more before you make much of it."
 
 
 @dataclass(frozen=True)
@@ -259,7 +260,7 @@ def _reading(rows: list[Compared], records: list[Record]) -> list[str]:
         "the paper's own number would vary from run to run is not known, and not in the verdict.",
     ]
     if any(row.ours and row.ours.seeds == 1 for row in rows):
-        notes.append("With one seed the interval does not speak of other seeds: run more before you make much of it.")
+        notes.append(ONE_SEED)
     if any(row.printed.case == AVERAGE for row in rows):
         notes.append(
             "Average: over the cases that the paper averages over. Half-widths of cases that share test images add up, "

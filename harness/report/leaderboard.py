@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from harness.errors import HarnessError
-from harness.metrics import over_seeds, pooled_interval
+from harness.metrics import Summary, over_seeds, pooled_interval
 from harness.paths import protocol_files
 from harness.protocol import Case, Protocol, carried, read_protocol
 from harness.records import Record, slug
@@ -38,12 +39,14 @@ class Leaderboard:
     name: str
     """For a file: protocol, data set, recipe."""
     protocol: Protocol
-    table: Table
     records: tuple[Record, ...]
+    table: Table
     lines: tuple[Line, ...] = ()
     """What the table is laid out from: its columns, or its rows where these are the methods."""
     places: tuple[str, ...] = ()
     """What the cells of a line stand for: each row of the paper's table, and "average" if it has one."""
+    averaged: bool = False
+    """Whether the last place is that average."""
 
     def cell_of(self, row: int, column: int) -> tuple[Line, int]:
         """The line and the place that a cell of the table's body shows; column 0 holds the headings."""
@@ -120,8 +123,7 @@ def _leaderboard(records: list[Record], protocol_name: str, scores: Scores | Non
     name = "-".join(slug(part) for part in (first.protocol, first.dataset, first.recipe))
     # What a file name does not tell apart, some letters of a digest do.
     name += "".join(f"-{digest(part)[:6]}" for part in (told if name != told else "", settings) if part)
-    table, lines, places = _table(records, protocol, settings, scores, whole)
-    return Leaderboard(name, protocol, table, tuple(records), lines, places)
+    return Leaderboard(name, protocol, *_table(records, protocol, settings, scores, whole))
 
 
 def _check_comparable(records: list[Record], protocol: Protocol) -> None:
@@ -171,7 +173,7 @@ def _table(
     settings: dict[str, dict[str, Any]],
     scores: Scores | None,
     whole: bool,
-) -> tuple[Table, tuple[Line, ...], tuple[str, ...]]:
+) -> tuple[tuple[Record, ...], Table, tuple[Line, ...], tuple[str, ...], bool]:
     dataset = declared_as(records[0])
     cases, layout = protocol.cases(dataset), protocol.table
     sets = list(dict.fromkeys(name for case in cases for name in case.anomalies))
@@ -197,6 +199,7 @@ def _table(
                 line.made_from.append([case for place in of for case in line.made_from[place]])
             lines.append(line)
     names = [*in_row, *(["average"] if layout.average else [])]
+    averaged = layout.average and (whole or any(any(line.made_from[-1]) for line in lines))
     if not whole:
         lines, names = _with_records(lines, names)
     notes = notes_of(records, protocol, seeds, settings)
@@ -220,9 +223,9 @@ def _table(
         head=head,
         rows=rows,
         notes=notes,
-        rule_before_last=layout.average and layout.rows == "cases",
+        rule_before_last=averaged and layout.rows == "cases",
     )
-    return table, tuple(lines), tuple(names)
+    return tuple(records), table, tuple(lines), tuple(names), averaged
 
 
 def _with_records(lines: list[Line], names: list[str]) -> tuple[list[Line], list[str]]:
@@ -236,24 +239,30 @@ def _with_records(lines: list[Line], names: list[str]) -> tuple[list[Line], list
 
 def _embolden(sets: list[list[Line]], scores: Scores) -> bool:
     """Set in bold, for each anomaly set, the best of the lines in each place and what is tied with it; whether there
-    was any."""
+    was any. Where one number can't be compared, none is: it may be the best."""
     able = [
-        [(line, place, entry) for line in lines if (entry := entry_of(line, place))]
+        [(line, place, entry_of(line, place)) for line in lines if is_auroc(line, place)]
         for lines in sets
         for place in range(len(lines[0].cells) if lines else 0)
     ]
-    able = [row for row in able if len(row) > 1]
+    able = [row for row in able if len(row) > 1 and all(entry for *_, entry in row)]
     for row, tied in zip(able, best_of_each([[entry for *_, entry in row] for row in able], scores), strict=True):
         for (line, place, _), bold in zip(row, tied, strict=True):
             line.cells[place] = replace(line.cells[place], bold=bold)
     return bool(able)
 
 
+def is_auroc(line: Line, place: int) -> bool:
+    return line.cells[place].value is not None and line.score != KNN
+
+
 def entry_of(line: Line, place: int) -> Entry | None:
-    """What a number is made from, if it is an AUROC of every case that it stands for."""
-    scored = tuple(tuple(r for r in case if line.score in r.scores) for case in line.made_from[place])
-    numbered = line.cells[place].value is not None and line.score != KNN
-    return Entry(line.score, scored) if numbered and all(scored) else None
+    """What a number is made from, if it is an AUROC that can be compared: of several cases that some seeds are missing
+    of, two have to be left, else nobody knows how far the seeds carry it."""
+    if not is_auroc(line, place):
+        return None
+    entry = Entry(line.score, tuple(tuple(r for r in case if line.score in r.scores) for case in line.made_from[place]))
+    return entry if len(entry.by_seed) >= min(2, max(map(len, entry.cases))) else None
 
 
 def table_columns(records: list[Record], protocol: Protocol) -> list[tuple[Variant, str, str]]:
@@ -283,16 +292,26 @@ def table_cell(cases: list[list[Record]], score: str, seeds: list[int]) -> Cell:
         return Cell(FAILED if failed == len(records) else f"{failed} of {len(records)} {FAILED}")
     if any(record.status == "skipped" for record in records):
         return Cell(SKIPPED)
-    values = [value for record in records if (value := shown_value(record, score)) is not None]
-    if not values:
-        return Cell(NOT_RUN)
-    summary = over_seeds(values)
-    text = f"{summary.mean:.3f}" + (f" ± {summary.std:.3f}" if summary.std is not None else "")
-    if summary.n < len(seeds) * len(cases):
-        text += f" ({summary.n}/{len(seeds) * len(cases)})"
+    number = summary(cases, score)
+    if number is None:
+        return Cell(INCOMPLETE if any(shown_value(record, score) is not None for record in records) else NOT_RUN)
+    text = f"{number.mean:.3f}" + (f" ± {number.std:.3f}" if number.std is not None else "")
+    if number.n < len(seeds) * len(cases):
+        text += f" ({number.n}/{len(seeds) * len(cases)})"
     metrics = [record.scores[score] for record in records if score in record.scores and len(cases) == 1]
     low, high = pooled_interval(metrics) if metrics else (None, None)
-    return Cell(text, summary.mean, title=f"95 % interval {low:.3f} to {high:.3f}" if metrics else None)
+    return Cell(text, number.mean, title=f"95 % interval {low:.3f} to {high:.3f}" if metrics else None)
+
+
+def summary(cases: list[list[Record]], score: str) -> Summary | None:
+    """The mean over cases of their means over seeds, the deviation over seeds of their means over cases, and of how
+    many runs it is; None if a case has none. A deviation takes two seeds that all cases have."""
+    found = [{r.seed: value for r in case if (value := shown_value(r, score)) is not None} for case in cases]
+    if not all(found):
+        return None
+    common = sorted(set.intersection(*map(set, found)))
+    std = over_seeds([fmean([one[seed] for one in found]) for seed in common]).std if common else None
+    return Summary(mean=fmean([fmean(one.values()) for one in found]), std=std, n=sum(map(len, found)))
 
 
 def shown_value(record: Record, score: str) -> float | None:

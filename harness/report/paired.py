@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from harness.errors import HarnessError
-from harness.report.compare import MORE, WITHIN
+from harness.report.compare import MORE, ONE_SEED, WITHIN
 from harness.report.leaderboard import Leaderboard, Line, entry_of
 from harness.report.table import Cell, Table
 from harness.report.ties import Difference, Entry, Scores, differences
@@ -46,6 +46,7 @@ def _table(board: Leaderboard, method: str, score: str, scores: Scores) -> Table
     if not pairs:
         return None
     found = differences([(a, b) for *_, a, b in pairs], scores)
+    one_seed = any(len(entry.by_seed) == 1 for *_, a, b in pairs for entry in (a, b))
     several = len({line.anomaly_set for line in board.lines}) > 1
     layout = board.protocol.table
     head = [
@@ -64,7 +65,7 @@ def _table(board: Leaderboard, method: str, score: str, scores: Scores) -> Table
         title=f"{board.table.title}: against {method}{f' {score}' if score else ''}",
         head=[[*head, "difference", "95 % interval low", "95 % interval high", "verdict"]],
         rows=rows,
-        notes=[*READING, *board.table.notes],
+        notes=[*READING, *[ONE_SEED] * one_seed, *board.table.notes],
     )
 
 

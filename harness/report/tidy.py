@@ -7,8 +7,7 @@ import io
 from collections.abc import Iterable
 from typing import Any
 
-from harness.metrics import over_seeds
-from harness.report.leaderboard import Leaderboard, Line, shown_value
+from harness.report.leaderboard import Leaderboard, Line, summary
 from harness.report.names import FAILED, SKIPPED, settings_text
 from harness.report.table import spreadsheet_text
 
@@ -30,7 +29,7 @@ def tidy(boards: Iterable[Leaderboard]) -> str:
         first = board.records[0]
         of_table = {"protocol": first.protocol, "dataset": first.dataset, "recipe": first.recipe}
         for place, row in enumerate(board.places):
-            is_average = board.protocol.table.average and place == len(board.places) - 1
+            is_average = board.averaged and place == len(board.places) - 1
             for line in board.lines:
                 if line.made_from[place]:  # else the row does not have this anomaly set
                     found = (
@@ -60,10 +59,9 @@ def _of_cell(line: Line, place: int, is_average: bool) -> dict[str, str | float 
     if cell.value is None:
         missing = "skipped" if cell.text == SKIPPED else FAILED if FAILED in cell.text else cell.text
         return {"status": missing}
-    records = [record for case in line.made_from[place] for record in case]
-    summary = over_seeds([value for record in records if (value := shown_value(record, line.score)) is not None])
-    std = None if is_average else summary.std
-    return {"status": "ok", "mean": cell.value, "std": std, "runs": summary.n, "bold": cell.bold}
+    number = summary(line.made_from[place], line.score)
+    std = None if is_average else number.std
+    return {"status": "ok", "mean": cell.value, "std": std, "runs": number.n, "bold": cell.bold}
 
 
 def _csv(value: Any) -> Any:

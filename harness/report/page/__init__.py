@@ -154,7 +154,7 @@ def _cell(cell: Cell, board: Leaderboard, evidence: Evidence, line: Line, place:
         number, _, spread = cell.text.partition(" ")
     kind = "number" if cell.value is not None else KINDS.get(cell.text, "failed")
     where = board.places[place]
-    average = board.protocol.table.average and place == len(board.places) - 1
+    average = board.averaged and place == len(board.places) - 1
     paper = evidence.paper(line, AVERAGE if average else where)
     return {
         "kind": kind,
@@ -174,7 +174,7 @@ def _cases(board: Leaderboard, line: Line, place: int) -> list[tuple[Case, list[
     found: list[tuple[Case, list[Record]]] = []
     for turn, name in enumerate(board.places):
         here = [case for case in every if case.row == name and line.anomaly_set in case.anomalies]
-        average = board.protocol.table.average and place == len(board.places) - 1
+        average = board.averaged and place == len(board.places) - 1
         counted = all(case.averaged for case in every if case.row == name)
         if turn == place or (average and counted):
             found += zip(here, line.made_from[turn], strict=False)
