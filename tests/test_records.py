@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import json
 import os
 from pathlib import Path
 
+import made_up
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -19,6 +21,7 @@ from harness import HarnessError
 from harness.errors import Unwritable
 from harness.metrics import measure
 from harness.records import Record, Store
+from harness.report.results import results_text
 
 COLUMNS = (
     "protocol,dataset,case,anomaly_set,method,score,seed,status,auroc,auroc_low,auroc_high,aupr,fpr95,n_normal,"
@@ -83,6 +86,13 @@ def test_the_columns_of_the_results_are_fixed(here):
     for one, other in zip(json.loads(harness("results", "--format", "json").out), rows(), strict=True):
         assert {key: "" if value is None else str(value) for key, value in one.items()} == other
     assert len(harness("results").out.splitlines()) == 2 + len(rows())
+
+
+def test_a_metric_with_the_name_of_a_column_takes_a_column_of_its_own():
+    record = made_up.record("test2", "mnist", "2", "ssl", {"KL": made_up.metrics(0.7)}, seed=3)
+    record = record.model_copy(update={"metrics": {"KL": {"seed": 0.5, "fpr80": 0.25}}})
+    (row,) = csv.DictReader(io.StringIO(results_text([record], "csv")))
+    assert (row["seed"], row["metric seed"], row["fpr80"]) == ("3", "0.5", "0.25")
 
 
 def test_results_are_filtered(here):

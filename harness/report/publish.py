@@ -146,8 +146,9 @@ def problems(folder: Path, protocols: Sequence[str] = ()) -> list[str]:
     """Everything in a published folder that does not follow from the rest of it, one line each; none if all is well.
 
     Each record is read strictly, its numbers are measured again from its per-image scores, and every table is made
-    again from the records and compared letter by letter. So are the tables of the page, and what it says of each run.
-    Figures, curves and pictures are not: they depend on the libraries that draw them.
+    again from the records and compared letter by letter. So is the page. Figures, and the curves, histograms and
+    pictures of the page, are not: they depend on the libraries that draw them. Nor can accuracies and the metrics of
+    plugins be derived from scores.
     """
     store = Store(folder, "--out")
     files = sorted((folder / "records").rglob("*")) if (folder / "records").is_dir() else []

@@ -22,16 +22,18 @@ COLUMNS = (
 def rows(records: Iterable[Record]) -> list[dict[str, Any]]:
     """One row per record and score; one with an empty score for a record that was skipped or failed.
 
-    What plugins measure comes as further columns after the others, where there is any.
+    What plugins measure comes as further columns after the others, where there is any: `metric NAME` if the name is
+    that of a column already.
     """
     records, found = sorted(records, key=_place), []
-    added = sorted({name for record in records for metrics in record.metrics.values() for name in metrics})
+    measured = sorted({name for record in records for metrics in record.metrics.values() for name in metrics})
+    added = {f"metric {name}" if name in COLUMNS else name: name for name in measured}
     for record in records:
         known = record.model_dump(include=set(COLUMNS)) | {"settings": settings_text(record.settings)}
         for score, metrics in (record.scores or {"": None}).items():
             values = known | {"score": score} | (metrics.model_dump() if metrics else {})
-            values |= record.metrics.get(score, {})
-            found.append({name: values.get(name) for name in (*COLUMNS, *added)})
+            own = record.metrics.get(score, {})
+            found.append({name: values.get(name) for name in COLUMNS} | {head: own.get(added[head]) for head in added})
     return found
 
 

@@ -12,7 +12,6 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
-from html.parser import HTMLParser
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -34,6 +33,8 @@ from harness.report.ties import Scores
 
 SIGN = '<meta name="generator" content="harness'
 """By which a page of ours is told from any other."""
+EMBEDDED = re.compile(r'<script type="application/json" id="(\w+)">(.*?)</script>', re.DOTALL)
+"""The data that a page carries, by their name."""
 HERE = Path(__file__).parent
 KINDS = {NOT_RUN: "unrun", SKIPPED: "skipped", FAILED: "failed", INCOMPLETE: "unrun", "": "none"}
 
@@ -78,20 +79,15 @@ def page(
     )
 
 
-def claims(text: str) -> tuple[dict[str, list[list[str]]], dict[str, Any]]:
-    """What a page says in its tables, and of each run: all but curves, histograms and pictures, which are drawn.
-
-    Returns:
-        by the name of the leaderboard, each row's cells, with the number behind the text; and what the cells open.
-    """
-    reader = _Reader()
-    reader.feed(text)
+def claims(text: str) -> tuple[str, dict[str, Any]]:
+    """What a page says: all of its text, and what its cells open, but for curves, histograms and pictures, which are
+    drawn."""
     data = _embedded(text, "data")
     entries = data.get("entries")
     for entry in entries if isinstance(entries, list) else ():
         for drawn in ("roc", "histogram"):
             entry.pop(drawn, None)
-    return reader.tables, data
+    return EMBEDDED.sub(r"\1", text), data
 
 
 # What is shown
@@ -238,38 +234,9 @@ def _hash(text: str) -> str:
 
 def _embedded(text: str, name: str) -> Any:
     """The data that a page carries under a name; {} if it has none."""
-    found = re.search(rf'<script type="application/json" id="{name}">(.*?)</script>', text, re.DOTALL)
+    found = {match[1]: match[2] for match in EMBEDDED.finditer(text)}
     try:
-        data = json.loads(found[1]) if found else {}
+        data = json.loads(found.get(name, "{}"))
     except ValueError:
         return {}
     return data if isinstance(data, dict) else {}
-
-
-class _Reader(HTMLParser):
-    def __init__(self):
-        super().__init__()
-        self.tables: dict[str, list[list[str]]] = {}
-        self._name = ""
-        self._in_cell = False
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if tag == "table":
-            self._name = dict(attrs).get("data-name") or ""
-            self.tables[self._name] = []
-        elif self._name and tag == "tr":
-            self.tables[self._name].append([])
-        elif self._name and tag in ("td", "th"):
-            self.tables[self._name][-1].append(dict(attrs).get("data-value") or "")
-            self._in_cell = True
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag == "table":
-            self._name = ""
-        elif tag in ("td", "th"):
-            self._in_cell = False
-
-    def handle_data(self, data: str) -> None:
-        if self._name and self._in_cell:
-            row = self.tables[self._name][-1]
-            row[-1] = " ".join(f"{row[-1]} {data}".split())
