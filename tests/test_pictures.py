@@ -138,6 +138,16 @@ def test_imagenet_revision_is_there_before_the_data(imagenet, tmp_path):
     assert make("imagenet", imagenet).revision() != first
 
 
+def test_an_image_more_in_any_folder_of_a_part_of_imagenet_is_another_revision(tmp_path):
+    folders = [f"{part}/n{i:08d}" for part in ("train", "val") for i in range(14)]
+    write_pictures(tmp_path / "imagenet", dict.fromkeys(folders, 1))
+    seen = {make("imagenet", tmp_path).revision()}
+    for folder in folders:
+        (tmp_path / "imagenet" / folder / "more.png").write_bytes(b"")
+        seen.add(make("imagenet", tmp_path).revision())
+    assert len(seen) == 1 + len(folders)
+
+
 def test_only_so_many_folders_are_looked_into(tmp_path):
     write_pictures(tmp_path, {f"val/{i:02d}": 1 for i in range(12)})
     before = pictures.fingerprint(tmp_path, {}, most=6)

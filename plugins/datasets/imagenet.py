@@ -41,14 +41,14 @@ class Imagenet(harness.Dataset):
     Params = ImagenetParams
 
     def revision(self) -> str:
-        """A digest of the parameters, the class folders, and the files' names and sizes in ten of them per split.
+        """A digest of the parameters, the class folders, and the files' names and sizes in a hundred of them per split.
 
-        Counting all of ImageNet's 1.3 million files would take longer than planning may.
+        Looking at all of ImageNet's 1.3 million files would take longer than planning may.
         """
         from harness.kit import pictures
 
         params = self.params.model_dump(exclude={"folder"})
-        return pictures.fingerprint(self._folder(), params, most=10)
+        return pictures.fingerprint(self._folder(), params, most=100)
 
     def check_classes(self, classes: Iterable[str]) -> None:
         names = {wnid: name for name, wnid in WNIDS.items()}
