@@ -21,6 +21,7 @@ ENGINE = 1
 FITTED = "fitted "
 """Begins the part of a method that another one has fitted for itself, by `Run.fitted`."""
 OF_A_FIT = ("method", "dataset", "engine", "network")
+"""The other parts that a fit depends on; protocol and recipe are in what identifies it."""
 
 
 def dataset_digest(dataset: Dataset) -> str:
@@ -72,4 +73,5 @@ def require_named(plugins: Plugins, name: str, params: Mapping[str, Any]) -> Non
 
 
 def is_bundled(network: str) -> bool:
+    """Whether a network is one of `harness.kit`, and so part of the engine."""
     return re.sub(r"^wrn-\d+-\d+$", "wrn-DEPTH-WIDTH", network) in kit.NETWORKS

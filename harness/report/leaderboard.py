@@ -39,8 +39,8 @@ class Leaderboard:
     name: str
     """For a file: protocol, data set, recipe."""
     protocol: Protocol
-    records: tuple[Record, ...]
     table: Table
+    records: tuple[Record, ...]
     lines: tuple[Line, ...] = ()
     """What the table is laid out from: its columns, or its rows where these are the methods."""
     places: tuple[str, ...] = ()
@@ -123,7 +123,8 @@ def _leaderboard(records: list[Record], protocol_name: str, scores: Scores | Non
     name = "-".join(slug(part) for part in (first.protocol, first.dataset, first.recipe))
     # What a file name does not tell apart, some letters of a digest do.
     name += "".join(f"-{digest(part)[:6]}" for part in (told if name != told else "", settings) if part)
-    return Leaderboard(name, protocol, *_table(records, protocol, settings, scores, whole))
+    table, lines, places, averaged = _table(records, protocol, settings, scores, whole)
+    return Leaderboard(name, protocol, table, tuple(records), lines, places, averaged)
 
 
 def _check_comparable(records: list[Record], protocol: Protocol) -> None:
@@ -173,7 +174,7 @@ def _table(
     settings: dict[str, dict[str, Any]],
     scores: Scores | None,
     whole: bool,
-) -> tuple[tuple[Record, ...], Table, tuple[Line, ...], tuple[str, ...], bool]:
+) -> tuple[Table, tuple[Line, ...], tuple[str, ...], bool]:
     dataset = declared_as(records[0])
     cases, layout = protocol.cases(dataset), protocol.table
     sets = list(dict.fromkeys(name for case in cases for name in case.anomalies))
@@ -225,7 +226,7 @@ def _table(
         notes=notes,
         rule_before_last=averaged and layout.rows == "cases",
     )
-    return tuple(records), table, tuple(lines), tuple(names), averaged
+    return table, tuple(lines), tuple(names), averaged
 
 
 def _with_records(lines: list[Line], names: list[str]) -> tuple[list[Line], list[str]]:
