@@ -17,8 +17,9 @@ from harness.arrays import npz
 from harness.metrics import Metrics, measure
 from harness.plan import Evaluation, Request, make_plan
 from harness.plugins import Plugins
-from harness.records import Record, Store
-from harness.run import _record
+from harness.progress import Reporter
+from harness.records import Store
+from harness.run import Worker
 
 pytestmark = pytest.mark.benchmark(timer=processor_time)
 
@@ -48,14 +49,15 @@ def test_a_plan_of_10_000_fits(within, here, recorded):
 def write_records(store: Store, request: Request, make: Callable[[Evaluation], Made]) -> int:
     """A record for each evaluation of a request; returns how many."""
     planned = make_plan(request, Plugins()).planned
+    worker = Worker(Plugins(), store, Path("data"), "cpu", Reporter())
     for one in planned:
         scores, arrays = make(one.evaluation)
         more = {"commit": "0" * 40, "processor": "x", "packages": dict.fromkeys(("torch", "timm", "numpy"), "2.0")}
-        values = {"status": "ok", "scores": scores, "n_normal": 60, "n_anomaly": 540, "provenance": more}
-        record: Record = _record(one.evaluation, **values)
+        record = worker.record(one.evaluation, status="ok", scores=scores, n_normal=60, n_anomaly=540)
         # As `Store.write`, but for the time that a disk takes to have each of them for good.
         data = npz(arrays) if arrays else b""
-        record = record.model_copy(update={"scores_sha256": hashlib.sha256(data).hexdigest() if data else ""})
+        sha256 = hashlib.sha256(data).hexdigest() if data else ""
+        record = record.model_copy(update={"scores_sha256": sha256, "provenance": more})
         for path, content in zip(store.files(record), (record.model_dump_json(indent=1).encode(), data), strict=False):
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
