@@ -17,7 +17,8 @@ from harness.plugins import Plugins
 from harness.spec import digest
 
 ENGINE = 1
-"""The version of what trains and scores: counted up when a change to `harness.kit` or `harness.run` changes numbers."""
+"""The version of what trains and scores: counted up when a change to `harness.kit` or `harness.run` changes numbers by
+more than rounding, or than other random draws do, as another seed would."""
 FITTED = "fitted "
 """Begins the part of a method that another one has fitted for itself, by `Run.fitted`."""
 OF_A_FIT = ("method", "dataset", "engine", "network")

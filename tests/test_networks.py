@@ -12,6 +12,7 @@ import torch.nn.functional as F
 
 from harness.errors import HarnessError
 from harness.kit import networks
+from harness.kit.dropout import FEW, Dropout
 from harness.kit.networks import network
 
 GREY = {"mean": [0.13], "std": [0.31]}
@@ -151,3 +152,36 @@ def test_timm_is_imported_only_for_its_own_networks(monkeypatch):
     fresh.network("wrn-10-1", 1, 8, 2, **GREY)
     with pytest.raises(ImportError):
         fresh.network("resnet18", 1, 8, 2, **GREY)
+
+
+def test_dropout_zeroes_its_share_of_the_values_and_keeps_the_mean():
+    torch.manual_seed(0)
+    for p, layout in ((0.25, torch.channels_last), (0.5, torch.contiguous_format)):
+        x = torch.ones(100, 64, 7, 7).to(memory_format=layout).requires_grad_()
+        out = Dropout(p)(x)
+        assert out.stride() == x.stride()
+        assert set(out.unique().tolist()) == {0, torch.tensor(1 / (1 - p)).item()}
+        dropped = (out == 0).double()
+        # Three standard deviations of a binomial share: of all values, and of those of each image, on average.
+        assert abs(dropped.mean() - p) < 3 * math.sqrt(p * (1 - p) / x.numel())
+        assert dropped.mean((1, 2, 3)).std() == pytest.approx(math.sqrt(p * (1 - p) / x[0].numel()), rel=0.25)
+        out.sum().backward()
+        assert torch.equal(x.grad, out)
+
+
+def test_dropout_is_decided_by_the_seed_and_off_in_scoring():
+    for values in (FEW // 2, 4 * FEW + 3):  # by PyTorch, and by the byte
+        x, drop = torch.randn(values), Dropout(0.5)
+
+        def drawn(seed, x=x, drop=drop):
+            torch.manual_seed(seed)
+            return drop(x)
+
+        assert torch.equal(drawn(1), drawn(1))
+        assert not torch.equal(drawn(1), drawn(2))
+        assert torch.equal(drop.eval()(x), x)
+
+
+def test_a_rate_that_no_byte_can_draw_is_refused():
+    with pytest.raises(ValueError, match=r"0\.3: its rate must be a multiple of 1/256"):
+        Dropout(0.3)

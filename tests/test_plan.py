@@ -128,10 +128,10 @@ def test_the_identity_of_a_fit_is_pinned():
 
 def test_what_trains_and_scores_is_pinned():
     """No digest sees `harness.kit`, and a change to it leaves every record done: if this fails, count `ENGINE` up where
-    the change makes other numbers, by more than rounding; then put in the digest that is shown."""
+    the change makes other numbers, by more than rounding or another seed; then put in the digest that is shown."""
     folder = Path(kit.__file__).parent
     texts = [path.read_bytes().replace(b"\r\n", b"\n") for path in sorted(folder.glob("*.py"))]
-    assert (ENGINE, hashlib.sha256(b"".join(texts)).hexdigest()[:16]) == (1, "c5cc138049457e58")
+    assert (ENGINE, hashlib.sha256(b"".join(texts)).hexdigest()[:16]) == (1, "63f205e6c8a5698d")
 
 
 def test_the_identities_of_bundled_fits_are_pinned():

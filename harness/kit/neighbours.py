@@ -19,8 +19,8 @@ SPARE = 8
 """So many neighbours more are searched than are asked for, since the search tells near ties apart only roughly."""
 
 
-QUERIES = 1024
-"""How many queries are searched at a time: their distances stay in the cache (8 % faster than FAISS's own 4096)."""
+QUERIES, GALLERY = 1024, 4096
+"""How many queries and gallery vectors FAISS multiplies at a time: their products stay in the cache."""
 
 
 def nearest(gallery: Tensor, queries: Tensor, k: int, metric: Metric) -> tuple[Tensor, Tensor]:
@@ -134,11 +134,18 @@ def _search(gallery: Tensor, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
 
     faiss.omp_set_num_threads(torch.get_num_threads())
     faiss.cvar.distance_compute_blas_query_bs = QUERIES
-    index = faiss.IndexFlatL2(gallery.shape[1])
-    index.add(gallery.numpy())
-    indices = torch.from_numpy(index.search(queries.numpy(), k)[1])
+    faiss.cvar.distance_compute_blas_database_bs = GALLERY
+    # |q - g|^2 = |q|^2 - 2 (q g - |g|^2 / 2): with one more coordinate the largest products are the nearest vectors,
+    # which spares FAISS a pass over all distances. Around the gallery's middle the least is lost to rounding.
+    middle = gallery.mean(0, dtype=torch.float64).float()
+    around, asked = gallery - middle, queries - middle
+    products = faiss.IndexFlatIP(gallery.shape[1] + 1)
+    products.add(torch.cat([around, around.square().sum(1, keepdim=True) / -2], 1).numpy())
+    indices = torch.from_numpy(products.search(F.pad(asked, (0, 1), value=1.0).numpy(), k)[1])
     squared = torch.empty(indices.shape, dtype=torch.float32)
     x, found, places = (faiss.swig_ptr(tensor.numpy()) for tensor in (queries, squared, indices))
     # FAISS's own pass over given pairs: with torch's gathers, it took as long as the search.
-    index.compute_distance_subset(len(queries), x, k, found, places)
+    exact = faiss.IndexFlatL2(gallery.shape[1])
+    exact.add(gallery.numpy())
+    exact.compute_distance_subset(len(queries), x, k, found, places)
     return squared, indices

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from harness.errors import HarnessError
 from harness.kit import BUILDERS, NETWORKS
+from harness.kit.dropout import Dropout
 
 SMALLEST_SIDE = 8
 
@@ -127,7 +128,7 @@ def _pooled_relu() -> tuple[nn.Module, ...]:
 
 
 def _dense(inputs: int) -> tuple[nn.Module, ...]:
-    return nn.Dropout(0.25), nn.Flatten(), nn.Linear(inputs, 128), nn.ReLU(inplace=True), nn.Dropout(0.5)
+    return Dropout(0.25), nn.Flatten(), nn.Linear(inputs, 128), nn.ReLU(inplace=True), Dropout(0.5)
 
 
 class _WideBlock(nn.Module):

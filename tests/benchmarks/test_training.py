@@ -17,27 +17,33 @@ from harness import kit
 SEEDS = 3
 
 
+BOTH = pytest.mark.parametrize(("name", "n", "epochs"), [("subcluster", 3000, 2), ("rotnet", 600, 3)])
+DATASETS = {"subcluster": reference.Classified, "rotnet": reference.Turned}
+
+
 def normalised(images: torch.Tensor):
     pixels = images.float() / 255
     return reference.to_network(pixels.mean().item(), pixels.std().item())
 
 
-@pytest.mark.parametrize(("name", "n", "epochs"), [("subcluster", 3000, 2), ("rotnet", 600, 3)])
+def processes(n: int, threads: int) -> ProcessPoolExecutor:
+    """So many of their own, since the engine has a process keep the memory that it frees."""
+    return ProcessPoolExecutor(n, multiprocessing.get_context("spawn"), torch.set_num_threads, [threads])
+
+
+@BOTH
 def test_training_and_its_auroc(beside, also, name, n, epochs):
     recipe = recipe_of(name, epochs=epochs)
     images, labels = digits("train", NORMAL, n)
     shown, outputs, views = (labels, 5, 1) if name == "subcluster" else (None, 4, 4)
-    dataset = {"subcluster": reference.Classified, "rotnet": reference.Turned}[name]
+    dataset = DATASETS[name]
     data = dataset(images, labels, normalised(images))
     ours, theirs = [], []  # a fit for each seed
 
     def engine():
         ours.append(trained(name, images, shown, len(ours), recipe))
 
-    # In a process of its own, since the engine has this one keep the memory that it frees.
-    other = ProcessPoolExecutor(
-        1, multiprocessing.get_context("spawn"), torch.set_num_threads, [torch.get_num_threads()]
-    )
+    other = processes(1, torch.get_num_threads())
 
     def loop():
         theirs.append(other.submit(reference.trained, recipe, outputs, data, len(theirs)).result())
@@ -67,6 +73,34 @@ def test_training_and_its_auroc(beside, also, name, n, epochs):
     also(f"AUROC {name}, MAX", aurocs, "DataLoader loop", others)
     noise = (statistics.variance(aurocs) / SEEDS + statistics.variance(others) / SEEDS) ** 0.5
     assert abs(statistics.fmean(aurocs) - statistics.fmean(others)) < 4 * noise + 0.01
+
+
+def engine_alone(name: str, n: int, epochs: int, seed: int) -> None:
+    images, labels = digits("train", NORMAL, n)
+    trained(name, images, labels if name == "subcluster" else None, seed, recipe_of(name, epochs=epochs))
+
+
+@BOTH
+def test_two_fits_on_two_cores(beside, name, n, epochs):
+    """As `--jobs 2` carries them out, beside the loops in turn, with both cores, and beside two loops at once."""
+    recipe, outputs = recipe_of(name, epochs=epochs), 5 if name == "subcluster" else 4
+    images, labels = digits("train", NORMAL, n)
+    data = DATASETS[name](images, labels, normalised(images))
+
+    def all_of(pool, task, *given):
+        for done in [pool.submit(task, *given, seed) for seed in (0, 1)]:
+            done.result()
+
+    with processes(2, 1) as ours, processes(1, 2) as in_turn, processes(2, 1) as at_once:
+        calls = {
+            "two fits": lambda: all_of(ours, engine_alone, name, n, epochs),
+            "DataLoader loops in turn": lambda: all_of(in_turn, reference.trained, recipe, outputs, data),
+            "DataLoader loops at once": lambda: all_of(at_once, reference.trained, recipe, outputs, data),
+        }
+        for call in calls.values():
+            call()  # every process imports what it needs
+        engine = calls.pop("two fits")
+        beside(f"train {name}, two fits at once", engine, calls, 2 * n * epochs)
 
 
 def test_scoring_of_36_views(beside):
