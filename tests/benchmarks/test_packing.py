@@ -47,7 +47,7 @@ def test_one_vectorised_model(beside, name):
     for network in networks:
         for layer in network.modules():
             if isinstance(layer, torch.nn.Dropout):
-                layer.p = 0.0  # its draws would not be those of the fits alone
+                layer.eval()  # its draws would not be those of the fits alone
     images, labels = torch.rand(fits, batch, 1, side, side), torch.randint(4, (fits, batch))
     optimisers = [torch.optim.Adam(network.parameters(), fused=True) for network in networks]
     params, buffers = stack_module_state(networks)
