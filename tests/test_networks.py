@@ -157,7 +157,7 @@ def test_timm_is_imported_only_for_its_own_networks(monkeypatch):
 def test_dropout_zeroes_its_share_of_the_values_and_keeps_the_mean():
     torch.manual_seed(0)
     for p, layout in ((0.25, torch.channels_last), (0.5, torch.contiguous_format)):
-        x = torch.ones(100, 64, 7, 7).to(memory_format=layout).requires_grad_()
+        x = torch.ones(200, 64, 7, 7).to(memory_format=layout).requires_grad_()
         out = Dropout(p)(x)
         assert out.stride() == x.stride()
         assert set(out.unique().tolist()) == {0, torch.tensor(1 / (1 - p)).item()}
