@@ -1,4 +1,4 @@
-"""Dropout that a processor draws by the byte: PyTorch's own draws value by value, a tenth of a small network's step."""
+"""Dropout drawn by the byte: PyTorch draws value by value on a processor, a tenth of a small network's step."""
 
 from __future__ import annotations
 
