@@ -22,7 +22,7 @@ import click
 import reference
 import torch
 from shaped import NORMAL, digits, recipe_of, trained
-from test_training import normalised
+from test_training import DATASETS, normalised
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -61,7 +61,7 @@ def beside_reference(name: str, device: str, n: int, rounds: int) -> tuple[float
     recipe = recipe_of(name, epochs=2)
     images, labels = digits("train", NORMAL, n)
     labels_shown, outputs = (labels, len(NORMAL)) if name == "subcluster" else (None, 4)
-    data = {"subcluster": reference.Classified, "rotnet": reference.Turned}[name](images, labels, normalised(images))
+    data = DATASETS[name](images, labels, normalised(images))
 
     def engine():
         trained(name, images, labels_shown, 0, recipe, device)

@@ -15,8 +15,6 @@ from sklearn.metrics import roc_auc_score
 from harness import kit
 
 SEEDS = 3
-
-
 BOTH = pytest.mark.parametrize(("name", "n", "epochs"), [("subcluster", 3000, 2), ("rotnet", 600, 3)])
 DATASETS = {"subcluster": reference.Classified, "rotnet": reference.Turned}
 
