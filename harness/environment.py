@@ -17,6 +17,10 @@ from typing import Any
 import harness
 from harness.errors import HarnessError
 
+CONTROL_GROUPS = Path("/sys/fs/cgroup")
+MEMORY_LIMITS = CONTROL_GROUPS / "memory.max", CONTROL_GROUPS / "memory" / "memory.limit_in_bytes"
+"""Where a Linux container is told how much memory it may use, by the second version of control groups or the first."""
+
 
 @contextlib.contextmanager
 def seeded(seed: int) -> Iterator[None]:
@@ -122,3 +126,19 @@ def threads() -> int:
     import torch
 
     return torch.get_num_threads()
+
+
+def cores() -> int:
+    """How many of the processor's cores this process may use: what PyTorch takes, but no more than a container has."""
+    import joblib
+
+    return min(threads(), joblib.cpu_count())
+
+
+def memory() -> int:
+    """Bytes of memory that the machine has, or the container."""
+    found = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    for limit in MEMORY_LIMITS:
+        with contextlib.suppress(OSError, ValueError):  # not there; or "max"
+            found = min(found, int(limit.read_text()))
+    return found

@@ -13,6 +13,11 @@ import victim
 from kept import differences, kept
 from tiny import MEAN, case, fits, harness, named, plugin, spy
 
+from harness import environment
+from harness.executors import processes
+from harness.plan import Request, make_plan
+from harness.plugins import Plugins
+
 MEET = """
         import os, time
         from pathlib import Path
@@ -55,13 +60,14 @@ def without_jobs(files: dict[str, bytes]) -> dict[str, bytes]:
     return kept
 
 
-def test_the_records_are_those_of_one_fit_after_the_other(here):
+def test_the_records_are_those_of_one_fit_after_the_other(here, monkeypatch):
     protocol = named({"a": case(["0", "1"], near=["2"], far=["patches"]), "b": case(["4"], "5")})
     methods = f"{spy()},{plugin('sad', fit='raise ValueError(run.seed)')},subcluster"
     words = ("run", "--protocol", protocol, "--method", methods, "--set", "subcluster.epochs=2")
-    harness(*words, "--results", "alone", code=1)
+    harness(*words, "--results", "alone", "--jobs", "1", code=1)
     trained = len(fits(spy()))
-    seen = harness(*words, "--results", "together", "--jobs", "2", code=1)
+    monkeypatch.setattr(processes, "cores", lambda: 2)
+    seen = harness(*words, "--results", "together", code=1)
     assert seen.err.count("] training spy on digits") == 2
     assert seen.err.count("FAILED: ValueError: 0") == 3
     assert "Traceback" not in seen.err
@@ -72,7 +78,33 @@ def test_the_records_are_those_of_one_fit_after_the_other(here):
     assert set(differences(without_jobs(alone), without_jobs(together))) <= traces
     record = next(value for name, value in together.items() if "/subcluster/" in name and name.endswith(".json"))
     assert json.loads(record)["numerics"]["jobs"] == 2
-    assert "nothing to train" in harness(*words[:3], "--method", spy(), "--results", "together", "--jobs", "2").err
+    assert "nothing to train" in harness(*words[:3], "--method", spy(), "--results", "together").err
+
+
+def test_so_many_at_once_as_there_are_cores_and_memory_for(monkeypatch):
+    plan = make_plan(Request(protocols=("test2",), methods=("rotnet",), cases=("1", "2"), seeds=(0, 1)), Plugins())
+    monkeypatch.setattr(processes, "cores", lambda: 3)
+    monkeypatch.setattr(processes, "memory", lambda: 100 << 30)
+    assert processes.at_once(plan, "cpu") == 3
+    assert processes.at_once(plan, "cuda:0") == 1
+    monkeypatch.setattr(processes, "cores", lambda: 64)
+    assert processes.at_once(plan, "cpu") == 4  # fits
+    monkeypatch.setattr(processes, "memory", lambda: 11 << 30)
+    assert processes.at_once(plan, "cpu") == 2
+    monkeypatch.setattr(processes, "memory", lambda: 1 << 30)
+    assert processes.at_once(plan, "cpu") == 1
+
+
+def test_a_container_has_the_memory_that_it_is_allowed(monkeypatch, tmp_path):
+    limit = tmp_path / "memory.max"
+    monkeypatch.setattr(environment, "MEMORY_LIMITS", (tmp_path / "nowhere", limit))
+    limit.write_text("max\n")
+    whole = environment.memory()
+    assert whole > 100 << 20
+    limit.write_text(f"{100 << 20}\n")
+    assert environment.memory() == 100 << 20
+    limit.write_text(f"{2 * whole}\n")
+    assert environment.memory() == whole
 
 
 def test_a_process_that_dies_takes_only_its_own_fit_with_it(here):

@@ -29,7 +29,11 @@ if TYPE_CHECKING:
     show_default=True,
     help="Where fits run: in this process, or on Ray.",
 )
-@click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Fits at once on this machine.")
+@click.option(
+    "--jobs",
+    type=click.IntRange(1),
+    help="Fits at once on this machine; by default one for each core (and 4 GiB of memory), on a GPU one.",
+)
 @click.option(
     "--faster-by",
     type=Comma(),
@@ -44,7 +48,7 @@ if TYPE_CHECKING:
 def run(
     device: str,
     executor: str,
-    jobs: int,
+    jobs: int | None,
     faster_by: tuple[str, ...],
     reporter: tuple[str, ...],
     ray_address: str | None,
@@ -70,7 +74,7 @@ def run(
             from harness.spec import suggest
 
             raise HarnessError(f"--faster-by {name!r}: {suggest(name, kit.FASTER_BY)}")
-    if jobs > 1 and executor == "ray":
+    if jobs and executor == "ray":
         raise HarnessError("--jobs: only with --executor local; Ray goes by --ray-cpus and --ray-gpus")
     cluster = _cluster(executor, device, address=ray_address, gpus=ray_gpus, cpus=ray_cpus)
     plugins, store, request = Plugins(plugin_paths), Store(results), _request(wanted)
@@ -113,7 +117,7 @@ def _carry_out(
     request: Request,
     device: str,
     cluster: Cluster | None = None,
-    jobs: int = 1,
+    jobs: int | None = 1,
     faster_by: tuple[str, ...] = kit.FASTER_BY_DEFAULT,
     reporters: Sequence[str] = (),
 ) -> None:
@@ -136,6 +140,7 @@ def _carry_out(
         chosen = "cpu" if cluster else choose_device(device)
         told = with_plugins(reporter(Console(stderr=True)), reporters, plugins, store.root)
         worker = Worker(plugins, store, request.data, chosen, told, faster_by)
+        jobs = jobs or processes.at_once(plan, chosen)
         try:
             if cluster:
                 ray.execute(plan, worker, cluster)

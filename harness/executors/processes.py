@@ -14,12 +14,28 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from typing import Any
 
+from harness.environment import cores, memory
 from harness.executors.driver import PATIENCE, Driver, Lost, begun, setup
 from harness.executors.remote import FitFiles, Outcome, Setup, carry_out
 from harness.plan import Evaluation, Fit, Plan
 from harness.run import Worker
 
 SPAWN = multiprocessing.get_context("spawn")  # a forked process can't use a GPU that its parent uses
+
+MEMORY = 4 << 30
+"""Bytes that there have to be for each fit where nobody says how many: the largest published one took 3 GiB."""
+
+
+def at_once(plan: Plan, device: str) -> int:
+    """How many fits at a time, where nobody says: on a CPU as many as there are cores and memory for, on a GPU one.
+
+    Two fits on a core each are trained half as fast again as one after the other on both cores. What is done already
+    counts, so that a run which was interrupted goes on in the same way, to the same numbers.
+    """
+    if device != "cpu":
+        return 1
+    fits = {one.evaluation.fit.id for one in plan.planned if one.status != "skipped"}
+    return max(1, min(len(fits), cores(), memory() // MEMORY))
 
 
 def execute(plan: Plan, worker: Worker, jobs: int, devices: Sequence[str]) -> None:

@@ -80,7 +80,7 @@ def engine_alone(name: str, n: int, epochs: int, seed: int) -> None:
 
 @BOTH
 def test_two_fits_on_two_cores(beside, name, n, epochs):
-    """As `--jobs 2` carries them out, beside the loops in turn, with both cores, and beside two loops at once."""
+    """As `harness run` carries them out, beside the loops in turn, with both cores, and beside two loops at once."""
     recipe, outputs = recipe_of(name, epochs=epochs), 5 if name == "subcluster" else 4
     images, labels = digits("train", NORMAL, n)
     data = DATASETS[name](images, labels, normalised(images))
