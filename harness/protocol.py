@@ -6,10 +6,13 @@ may see the labels, and how the table is laid out. It has one section per data s
 
 from __future__ import annotations
 
+import itertools
+import math
 import re
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -151,7 +154,8 @@ class Study(Spec):
     clusters: tuple[int, ...] = ()
     """Into how many nearly equal blocks `order` is cut, the larger ones first."""
     random: int = Field(0, ge=0)
-    """Beside each cut, so many random partitions into blocks of the same sizes, averaged in a row of their own."""
+    """Beside each cut, so many other random partitions into blocks of the same sizes, no two of them the same,
+    averaged in a row of their own."""
     partitions: tuple[tuple[tuple[str, ...], ...], ...] = ()
 
     def cases(self, name: str) -> list[Case]:
@@ -159,11 +163,16 @@ class Study(Spec):
         for count in self.clusters:
             if not 1 <= count <= len(self.order):
                 raise ValueError(f"{name!r}: {len(self.order)} classes can't be cut into {count} clusters")
-            made.append(Case(f"{name} {count}", _blocks(self.order, count), {"anomaly": self.anomaly}))
-            for seed in range(self.random if 1 < count < len(self.order) else 0):
-                blocks = _blocks(_shuffled(self.order, seed), count)
+            cut = _blocks(self.order, count)
+            made.append(Case(f"{name} {count}", cut, {"anomaly": self.anomaly}))
+            wanted = self.random if 1 < count < len(self.order) else 0
+            if wanted > _others(cut):
+                raise ValueError(
+                    f"{name!r}: random: there are only {_others(cut)} other partitions into {count} clusters"
+                )
+            for place, blocks in enumerate(islice(_random_partitions(self.order, count), wanted)):
                 row = f"{name} {count}, random partitions"
-                made.append(Case(f"{name} {count} random {seed}", blocks, {"anomaly": self.anomaly}, row=row))
+                made.append(Case(f"{name} {count} random {place}", blocks, {"anomaly": self.anomaly}, row=row))
         return sorted(made, key=lambda case: (case.row != case.name, len(case.clusters)))
 
 
@@ -307,17 +316,35 @@ def _split(text: str) -> list[str]:
     return [part.strip() for part in text.split(",")]
 
 
-def _blocks(classes: tuple[str, ...], count: int) -> tuple[tuple[str, ...], ...]:
+def _blocks(classes: tuple[Any, ...], count: int) -> tuple[tuple[Any, ...], ...]:
     size, larger = divmod(len(classes), count)
     ends = [size * k + min(k, larger) for k in range(count + 1)]
     return tuple(classes[a:b] for a, b in pairwise(ends))
 
 
-def _shuffled(classes: tuple[str, ...], seed: int) -> tuple[str, ...]:
+def _others(cut: tuple[tuple[str, ...], ...]) -> int:
+    """How many other partitions there are into blocks of the same sizes."""
+    alike = Counter(map(len, cut))
+    same = math.prod(math.factorial(size) ** blocks * math.factorial(blocks) for size, blocks in alike.items())
+    return math.factorial(sum(map(len, cut))) // same - 1
+
+
+def _random_partitions(classes: tuple[str, ...], count: int) -> Iterator[tuple[tuple[str, ...], ...]]:
+    """Other partitions than the classes' own order makes, at random, each once; to ask for more than there are never
+    ends."""
     import numpy as np
 
-    # This generator's stream is frozen: the partitions stay what they are.
-    return tuple(classes[place] for place in np.random.RandomState(seed).permutation(len(classes)))
+    seen = {_as_sets(_blocks(tuple(range(len(classes))), count))}
+    for seed in itertools.count():
+        # This generator's stream is frozen: the partitions stay what they are.
+        blocks = _blocks(tuple(np.random.RandomState(seed).permutation(len(classes)).tolist()), count)
+        if _as_sets(blocks) not in seen:
+            seen.add(_as_sets(blocks))
+            yield tuple(tuple(classes[place] for place in block) for block in blocks)
+
+
+def _as_sets(blocks: tuple[tuple[int, ...], ...]) -> frozenset[frozenset[int]]:
+    return frozenset(map(frozenset, blocks))
 
 
 def _each(classes: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:

@@ -6,9 +6,11 @@ import copy
 import csv
 import json
 import tomllib
+from itertools import pairwise, permutations
 from pathlib import Path
 
 import hostile
+import numpy as np
 import pytest
 from fake_data import make
 from hypothesis import given, settings
@@ -223,6 +225,27 @@ def test_a_section_without_a_case_is_refused(here, spec):
 def test_two_cases_of_one_name_are_refused(here):
     study = {"order": ["0", "1", "2"], "clusters": [2], "partitions": [[["0"], ["1", "2"]]], "anomaly": ["5"]}
     refused(write_toml("mine.toml", MERGING | {"dataset": {"digits": {"study": {"s": study}}}}), "s 2")
+
+
+@pytest.mark.parametrize(("classes", "count"), [(4, 2), (5, 2), (5, 3), (6, 3)])
+def test_random_partitions_are_all_different_and_no_more_than_there_are(here, classes, count):
+    order = list("0123456789"[:classes])
+    ends = [round(k) for k in np.cumsum([0, *(len(part) for part in np.array_split(order, count))])]
+
+    def clusters(arranged):
+        return frozenset(frozenset(arranged[a:b]) for a, b in pairwise(ends))
+
+    there_are = {clusters(arranged) for arranged in permutations(order)}
+
+    def spec(random):
+        study = {"order": order, "clusters": [count], "random": random, "anomaly": ["9"]}
+        return write_toml("mine.toml", MERGING | {"dataset": {"digits": {"study": {"s": study}}}})
+
+    made = read_protocol(str(spec(len(there_are) - 1))).cases("digits")
+    assert [case.row for case in made] == [f"s {count}"] + [f"s {count}, random partitions"] * (len(made) - 1)
+    assert made[0].clusters == tuple(tuple(order[a:b]) for a, b in pairwise(ends))
+    assert [len(made), {frozenset(map(frozenset, case.clusters)) for case in made}] == [len(there_are), there_are]
+    refused(spec(len(there_are)), "'s'", "random", f"only {len(there_are) - 1} other")
 
 
 def test_a_misspelt_key_is_named_rather_than_the_one_that_is_missing_for_it(here):
