@@ -9,7 +9,7 @@ from typing import Any
 
 NETWORKS = {
     "two-conv": "two convolutions and two fully connected layers, for small images",
-    "two-conv-pooled": "the same with a pool after each convolution: about a quarter of the arithmetic",
+    "two-conv-pooled": "the same with a pool after each convolution: about a third of the arithmetic",
     "wrn-DEPTH-WIDTH": "a wide ResNet, such as wrn-28-10; the depth is 6n + 4",
     "resnet18": "ResNet-18, for photographs",
     "resnet18-small": "ResNet-18 with a 3x3 stem and without a pool, for small images",

@@ -112,7 +112,7 @@ def _two_conv(channels: int, side: int) -> tuple[nn.Module, int]:
 
 
 def _two_conv_pooled(channels: int, side: int) -> tuple[nn.Module, int]:
-    """`two-conv` with a pool after each convolution: about a quarter of the arithmetic, for fast recipes."""
+    """`two-conv` with a pool after each convolution: about a third of the arithmetic, for fast recipes."""
     return nn.Sequential(
         nn.Conv2d(channels, 32, 3, padding=1),
         *_pooled_relu(),
