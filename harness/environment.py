@@ -17,9 +17,8 @@ from typing import Any
 import harness
 from harness.errors import HarnessError
 
-CONTROL_GROUPS = Path("/sys/fs/cgroup")
-MEMORY_LIMITS = CONTROL_GROUPS / "memory.max", CONTROL_GROUPS / "memory" / "memory.limit_in_bytes"
-"""Where a Linux container is told how much memory it may use, by the second version of control groups or the first."""
+CORES_LIMIT, MEMORY_LIMIT = Path("/sys/fs/cgroup/cpu.max"), Path("/sys/fs/cgroup/memory.max")
+"""Where a Linux container is told how much it may use: "200000 100000" are two cores; "max" is no limit."""
 
 
 @contextlib.contextmanager
@@ -130,15 +129,16 @@ def threads() -> int:
 
 def cores() -> int:
     """How many of the processor's cores this process may use: what PyTorch takes, but no more than a container has."""
-    import joblib
-
-    return min(threads(), joblib.cpu_count())
+    found = threads()
+    with contextlib.suppress(OSError, ValueError):
+        quota, period = map(int, CORES_LIMIT.read_text().split())
+        found = min(found, max(1, quota // period))
+    return found
 
 
 def memory() -> int:
     """Bytes of memory that the machine has, or the container."""
     found = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    for limit in MEMORY_LIMITS:
-        with contextlib.suppress(OSError, ValueError):  # not there; or "max"
-            found = min(found, int(limit.read_text()))
+    with contextlib.suppress(OSError, ValueError):
+        found = min(found, int(MEMORY_LIMIT.read_text()))
     return found

@@ -95,16 +95,25 @@ def test_so_many_at_once_as_there_are_cores_and_memory_for(monkeypatch):
     assert processes.at_once(plan, "cpu") == 1
 
 
-def test_a_container_has_the_memory_that_it_is_allowed(monkeypatch, tmp_path):
-    limit = tmp_path / "memory.max"
-    monkeypatch.setattr(environment, "MEMORY_LIMITS", (tmp_path / "nowhere", limit))
-    limit.write_text("max\n")
+def test_a_container_has_what_it_is_allowed(monkeypatch, tmp_path):
+    limit = tmp_path / "limit"
+    monkeypatch.setattr(environment, "CORES_LIMIT", limit)
+    monkeypatch.setattr(environment, "MEMORY_LIMIT", limit)
+    monkeypatch.setattr(environment, "threads", lambda: 8)
     whole = environment.memory()
+    assert environment.cores() == 8
     assert whole > 100 << 20
-    limit.write_text(f"{100 << 20}\n")
-    assert environment.memory() == 100 << 20
-    limit.write_text(f"{2 * whole}\n")
-    assert environment.memory() == whole
+    for text, cores, memory in [
+        ("max 100000\n", 8, whole),
+        ("250000 100000\n", 2, whole),
+        ("50000 100000\n", 1, whole),
+        ("9900000 100000\n", 8, whole),
+        ("max\n", 8, whole),
+        (f"{100 << 20}\n", 8, 100 << 20),
+        (f"{2 * whole}\n", 8, whole),
+    ]:
+        limit.write_text(text)
+        assert (environment.cores(), environment.memory()) == (cores, memory), text
 
 
 def test_a_process_that_dies_takes_only_its_own_fit_with_it(here):
