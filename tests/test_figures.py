@@ -112,6 +112,18 @@ def test_hollow_markers_are_the_papers_numbers():
     assert line.get_markerfacecolor() == "none"
     assert (line.get_color(), line.get_marker()) == (ours.get_color(), ours.get_marker())
     assert list(line.get_xdata()) == list(ours.get_xdata()), "where our own stands"
+    # Of several variants the first has them, even where the method was not run without any.
+    changed = [
+        record.model_copy(update={"settings": {"subcluster": {"temperature": t}}}) for record in records for t in (2, 3)
+    ]
+    for drawn, first, other in (
+        (records + changed, "Proposed", "Proposed (temperature=2)"),
+        (changed, "Proposed (temperature=2)", "Proposed (temperature=3)"),
+    ):
+        axes = panels(lines(drawn, protocol, "k", published))["mnist"]
+        assert list(points(axes, f"{first} MAX, paper").get_ydata()) == [0.97, 0.95, 0.93, 0.94]
+        assert bars(axes, f"{other} MAX")
+        assert f"{other} MAX, paper" not in {one.get_label() for one in axes.lines}
     axes = panels(lines(records, protocol, "k"))["mnist"]
     assert not [one for one in axes.lines if "paper" in str(one.get_label())]
 

@@ -175,10 +175,12 @@ def _lines(
         known = [place for place, (_, one) in enumerate(ours) if one]
         ours = ours[known[0] : known[-1] + 1] if known else []
         partitions = [(x, one) for x, one in partitions if one]
+        # Once, with the first variant of the method that is drawn, whatever was changed in it.
+        first = next(one for one, other in columns if (one.method, other) == (variant.method, score))
         paper = [
             (panel.places[p.case] + shift, p.value)
             for p in published
-            if (p.anomaly_set, Variant(p.method), p.score) == (panel.anomaly_set, variant, score)
+            if variant == first and (p.anomaly_set, p.method, p.score) == (panel.anomaly_set, variant.method, score)
             if p.case in panel.places
         ]
         found.append(Line(look, ours, paper, partitions))
