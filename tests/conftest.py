@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import os
 
-# One thread trains faster on images of 8 x 8 pixels than many. Set before torch is imported, for subprocesses too.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-
 import pytest
+
+
+def pytest_configure(config):
+    """One thread trains faster on images of 8 x 8 pixels than many, and keeps `harness run` in the test's own process.
+    Before torch is imported, for subprocesses too; of benchmarks it is only the default."""
+    if not _benchmarks(config):
+        os.environ["OMP_NUM_THREADS"] = "1"
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def pytest_xdist_auto_num_workers(config):
     """As many as there are cores, up to four: each takes a gigabyte. None for benchmarks, which are timed alone."""
-    alone = any("benchmarks" in str(argument) for argument in config.args)
-    return 0 if alone else min(os.cpu_count() or 1, 4)
+    return 0 if _benchmarks(config) else min(os.cpu_count() or 1, 4)
+
+
+def _benchmarks(config):
+    return any("benchmarks" in str(argument) for argument in config.args)
 
 
 @pytest.fixture

@@ -230,7 +230,7 @@ def test_two_cases_of_one_name_are_refused(here):
 @pytest.mark.parametrize(("classes", "count"), [(4, 2), (5, 2), (5, 3), (6, 3)])
 def test_random_partitions_are_all_different_and_no_more_than_there_are(here, classes, count):
     order = list("0123456789"[:classes])
-    ends = [round(k) for k in np.cumsum([0, *(len(part) for part in np.array_split(order, count))])]
+    ends = np.cumsum([0, *map(len, np.array_split(order, count))]).tolist()
 
     def clusters(arranged):
         return frozenset(frozenset(arranged[a:b]) for a, b in pairwise(ends))

@@ -140,12 +140,11 @@ def _carry_out(
         chosen = "cpu" if cluster else choose_device(device)
         told = with_plugins(reporter(Console(stderr=True)), reporters, plugins, store.root)
         worker = Worker(plugins, store, request.data, chosen, told, faster_by)
-        jobs = jobs or processes.at_once(plan, chosen)
         try:
             if cluster:
                 ray.execute(plan, worker, cluster)
-            elif jobs > 1:
-                processes.execute(plan, worker, jobs, every_device(device))
+            elif (fits := jobs or processes.at_once(plan, chosen)) > 1:
+                processes.execute(plan, worker, fits, every_device(device))
             else:
                 local.execute(plan, worker)
         except KeyboardInterrupt:

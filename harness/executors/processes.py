@@ -74,10 +74,8 @@ class _Pool(Driver):
         self._open()
 
     def _open(self) -> None:
-        import torch
-
         self.told = SPAWN.Queue()
-        threads = max(1, torch.get_num_threads() // self.jobs)
+        threads = max(1, cores() // self.jobs)
         self.pool = concurrent.futures.ProcessPoolExecutor(
             self.size, SPAWN, _begin, (self.setup, self.devices, SPAWN.Value("i", 0), threads, self.told)
         )

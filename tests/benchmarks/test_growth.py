@@ -106,10 +106,10 @@ def test_a_leaderboard_from_many_records(within, here, make, records):
 
 def test_memory_does_not_grow_with_the_fits_done(also, here):
     method = plugin("mean-image")
-    command = ["run", "--protocol", "test1", "--method", method, "--recipe", "fast", "--case", "0,1", "--seed"]
+    command = ["run", "--protocol", "test1", "--method", method, "--recipe", "fast", "--case", "0,1"]
 
     def after(first: int, last: int) -> float:
-        harness(*command, ",".join(map(str, range(first, last))))
+        harness(*command, "--jobs", 1, "--seed", ",".join(map(str, range(first, last))))
         return tracemalloc.get_traced_memory()[0] / 2**20
 
     tracemalloc.start()
