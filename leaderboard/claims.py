@@ -1,0 +1,204 @@
+"""README.md from README.md.j2, whose sentences quote the published numbers and are refused where these contradict them.
+
+    uv run python leaderboard/claims.py          # write README.md
+    uv run python leaderboard/claims.py --check  # is it what the records say?
+
+In the template, `table("test2-mnist-fast")` is a `Quoted`. A number is named by its method and score, as in
+"subcluster.MAX" or "isif(epochs=40).Cosine", and by its place in the table: a row of the paper's, or "average".
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from pathlib import Path
+from statistics import fmean
+
+from jinja2 import Environment, StrictUndefined
+
+from harness.errors import HarnessError
+from harness.records import Store
+from harness.report.compare import WITHIN, Compared, compare_rows
+from harness.report.leaderboard import Leaderboard, Line, entry_of, leaderboards
+from harness.report.published import read_published
+from harness.report.ties import Difference, Entry, differences
+
+HERE = Path(__file__).parent
+STORE = Store(HERE)
+PUBLISHED = read_published()
+
+
+class ClaimError(HarnessError):
+    """A sentence says what the records do not."""
+
+
+class Quoted:
+    """One published table, as sentences quote it: `.967`, not `0.967`."""
+
+    def __init__(self, board: Leaderboard) -> None:
+        self.board = board
+
+    def __call__(self, name: str, *places: str, on: str = "") -> str:
+        """One AUROC or more, separated by commas.
+
+        Args:
+            name: method and score.
+            places: as the table names them; none: all rows that there are numbers of.
+            on: the set of anomalies, where there are several.
+        """
+        line = self._line(name, on)
+        places = places or tuple(p for p, cell in zip(self.board.places, line.cells, strict=True) if cell.value)
+        return ", ".join(short(self.value(name, place, on)) for place in places)
+
+    def value(self, name: str, place: str, on: str = "") -> float:
+        value = self._line(name, on).cells[self._place(place)].value
+        if value is None:
+            raise ClaimError(f"{self.board.name}: there is no number of {name} in {place}")
+        return value
+
+    def mean(self, name: str, *places: str) -> float:
+        """The mean over places."""
+        return fmean(self.value(name, place) for place in places)
+
+    def of_seed(self, seed: int, name: str, place: str) -> float:
+        """The number of one seed, to set beside what was run with that one alone."""
+        return self._entry(name, place, "").by_seed[seed]
+
+    def each(self, name: str, place: str) -> list[float]:
+        """The number of each case that a place is the mean of."""
+        entry = self._entry(name, place, "")
+        return [fmean(record.scores[entry.score].auroc for record in case) for case in entry.cases]
+
+    def interval(self, name: str, place: str, on: str = "") -> str:
+        """A number that the paper has too, with its 95 % interval, as `harness compare` gives it."""
+        (ours,) = [row.ours for row in self._compared(name, on) if row.printed.case == place]
+        return bracketed(ours.value, ours.low, ours.high)
+
+    def printed(self, name: str, *places: str, on: str = "") -> str:
+        """The paper's numbers, as it prints them."""
+        printed = {row.printed.case: row.printed.printed_as for row in self._compared(name, on)}
+        return ", ".join(printed[place].removeprefix("0") for place in places)
+
+    def gaps(self, name: str, *places: str, on: str = "") -> list[float]:
+        """Ours minus the paper's; without places, of every row but the average."""
+        rows = {row.printed.case: row.difference for row in self._compared(name, on) if row.difference is not None}
+        return [rows[place] for place in places or (place for place in rows if place != "average")]
+
+    def verdicts(self, *names: str) -> dict[str, list[float]]:
+        """Ours minus the paper's, no averages: `all`, those `within` noise, and those `above` and `below` that."""
+        rows = [row for name in names for row in self._compared(name, "") if row.verdict]
+        rows = [row for row in rows if row.printed.case != "average"]
+        found = {"all": [row.difference for row in rows], "within": [], "above": [], "below": []}
+        for row in rows:
+            kind = "within" if row.verdict == WITHIN else "above" if row.difference > 0 else "below"
+            found[kind].append(row.difference)
+        return found
+
+    def ahead(self, a: str, b: str, *places: str, on: str = "", sign: str = "") -> str:
+        """By how much a is ahead of b, with the paired 95 % interval, as `harness compare --against` gives it.
+
+        Raises:
+            ClaimError: it is not, by more than noise.
+        """
+        return self._differences(a, b, places, on, sign, "ahead of", lambda found: found.low > 0)
+
+    def level(self, a: str, b: str, *places: str, on: str = "", sign: str = "+") -> str:
+        """How far a is from b, as `ahead`.
+
+        Raises:
+            ClaimError: that is more than noise.
+        """
+        return self._differences(a, b, places, on, sign, "level with", lambda found: found.low <= 0 <= found.high)
+
+    def trained(self, method: str) -> tuple[float, float]:
+        """The lowest and the highest accuracy of a method on its own task, on its training views."""
+        shares = [r.diagnostics["train_accuracy"] for r in self.board.records if r.method == method and r.diagnostics]
+        return min(shares), max(shares)
+
+    def _differences(
+        self, a: str, b: str, places: Sequence[str], on: str, sign: str, word: str, holds: Callable[[Difference], bool]
+    ) -> str:
+        pairs = [(self._entry(a, place, on), self._entry(b, place, on)) for place in places]
+        found = differences(pairs, STORE.scores)
+        told = [bracketed(one.value, one.low, one.high, sign) for one in found]
+        for place, one, text in zip(places, found, told, strict=True):
+            if not holds(one):
+                raise ClaimError(f"{self.board.name}: {a} is not {word} {b} in {place}: {text}")
+        return ", ".join(told)
+
+    def _entry(self, name: str, place: str, on: str) -> Entry:
+        entry = entry_of(self._line(name, on), self._place(place))
+        if entry is None:
+            raise ClaimError(f"{self.board.name}: there is nothing to compare of {name} in {place}")
+        return entry
+
+    def _line(self, name: str, on: str) -> Line:
+        found = [line for line in self.board.lines if name_of(line.variant, line.score) == name]
+        found = [line for line in found if not on or line.anomaly_set == on]
+        if len(found) != 1:
+            known = dict.fromkeys(name_of(line.variant, line.score) for line in self.board.lines if line.values)
+            raise ClaimError(f"{self.board.name}: {len(found)} lines of {name} {on}; there are {', '.join(known)}")
+        return found[0]
+
+    def _place(self, place: str) -> int:
+        if place not in self.board.places:
+            raise ClaimError(f"{self.board.name}: no place {place}; there are {', '.join(self.board.places)}")
+        return self.board.places.index(place)
+
+    def _compared(self, name: str, on: str) -> list[Compared]:
+        found = [row for row in self._rows if name_of(row.variant, row.score) == name]
+        return [row for row in found if not on or row.printed.anomaly_set == on]
+
+    @cached_property
+    def _rows(self) -> list[Compared]:
+        return compare_rows(self.board.records, PUBLISHED)
+
+
+def name_of(variant: object, score: str) -> str:
+    """How the template calls a line: `subcluster.MAX`, `isif(epochs=40).Cosine`."""
+    return f"{variant}.{score}".replace(" ", "").replace("'", "")
+
+
+def short(value: float, digits: int = 3, sign: str = "") -> str:
+    """`.967`, `-.011`, `1.000`."""
+    return re.sub(r"\b0\.", ".", f"{value:{sign}.{digits}f}")
+
+
+def bracketed(value: float, low: float, high: float, sign: str = "") -> str:
+    return f"{short(value, sign=sign)} [{short(low)}, {short(high)}]"
+
+
+def written() -> str:
+    """The README that the template and the records make."""
+    boards = {board.name: board for board in leaderboards(STORE.records(), folder=HERE)}
+    environment = Environment(undefined=StrictUndefined, trim_blocks=True, keep_trailing_newline=True)
+    environment.filters["short"] = short
+    template = environment.from_string((HERE / "README.md.j2").read_text(encoding="utf-8"))
+
+    def table(name: str) -> Quoted:
+        if name not in boards:
+            raise ClaimError(f"there is no table {name}; there are {', '.join(boards)}")
+        return Quoted(boards[name])
+
+    return template.render(table=table)
+
+
+def main(check: bool) -> int:
+    readme = HERE / "README.md"
+    try:
+        text = written()
+    except ClaimError as error:
+        print(f"{HERE / 'README.md.j2'}: {error}")
+        return 1
+    if not check:
+        readme.write_text(text, encoding="utf-8")
+    elif readme.read_text(encoding="utf-8") != text:
+        print(f"{readme}: not what README.md.j2 and the records make; write it again with leaderboard/claims.py")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main("--check" in sys.argv[1:]))

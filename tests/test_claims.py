@@ -1,0 +1,113 @@
+"""leaderboard/README.md: every number of ours is quoted from the records, and the words agree with them."""
+
+from __future__ import annotations
+
+import importlib.util
+import statistics
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+LEADERBOARD = Path(__file__).parent.parent / "leaderboard"
+if not LEADERBOARD.exists():
+    pytest.skip("the published leaderboards are part of the repository alone", allow_module_level=True)
+spec = importlib.util.spec_from_file_location("claims", LEADERBOARD / "claims.py")
+claims = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(claims)
+
+
+@pytest.fixture(scope="module")
+def quoted():
+    boards = {board.name: board for board in claims.leaderboards(claims.STORE.records(), folder=LEADERBOARD)}
+    return lambda name: claims.Quoted(boards[name])
+
+
+def of_record(stem: str) -> float:
+    """The AUROC that scikit-learn finds in the published scores of subcluster's MAX."""
+    (path,) = (LEADERBOARD / "records/test2/mnist/subcluster").glob(f"{stem}.*.npz")
+    with np.load(path) as scores:
+        normal, anomaly = scores["normal.MAX"], scores["anomaly.MAX"]
+    return roc_auc_score([0] * len(normal) + [1] * len(anomaly), np.concatenate([normal, anomaly]))
+
+
+def test_the_readme_is_what_the_records_and_the_template_make():
+    assert (LEADERBOARD / "README.md").read_text(encoding="utf-8") == claims.written()
+
+
+def test_a_quoted_number_is_the_mean_over_seeds(quoted):
+    mnist, seeds = quoted("test2-mnist-fast"), [of_record(f"3.anomaly.fast.s{seed}") for seed in range(3)]
+    assert mnist("subcluster.MAX", "3") == f"{statistics.fmean(seeds):.3f}".removeprefix("0")
+    assert mnist.of_seed(1, "subcluster.MAX", "3") == pytest.approx(seeds[1], abs=1e-9)
+
+
+def test_a_number_without_places_is_of_every_row_that_has_one(quoted):
+    mnist = quoted("test2-mnist-fast")
+    assert mnist("subcluster.MAX") == mnist("subcluster.MAX", "2", "3", "4", "5")  # one class has no clusters
+
+
+def test_printed_numbers_are_the_papers(quoted):
+    assert quoted("test2-mnist-fast").printed("subcluster.MAX", "2", "3", "4", "5") == ".97, .95, .93, .94"
+    assert quoted("test3-mnist-fast").printed("subcluster.MAX", "average") == ".97"
+
+
+def test_verdicts_count_every_number_once(quoted):
+    found = quoted("test3-mnist-fast").verdicts("subcluster.MAX", "subcluster.ODIN")
+    assert sorted(found["within"] + found["above"] + found["below"]) == sorted(found["all"])
+    assert len(found["all"]) == 20
+    assert min(found["above"]) > 0 > max(found["below"])
+
+
+def test_words_that_the_records_contradict_are_refused(quoted):
+    mnist = quoted("test2-mnist-fast")
+    assert mnist.ahead("subcluster.MAX", "rotnet.MAX", "5").startswith(".")
+    with pytest.raises(claims.ClaimError, match=r"rotnet.MAX is not ahead of subcluster.MAX in 5: -"):
+        mnist.ahead("rotnet.MAX", "subcluster.MAX", "5")
+    with pytest.raises(claims.ClaimError, match="not level"):
+        mnist.level("rotnet.MAX", "subcluster.MAX", "5")
+    with pytest.raises(claims.ClaimError, match="not ahead"):  # level is not ahead
+        mnist.ahead("lof.LOF", "subcluster.MAX", "4")
+    assert mnist.level("lof.LOF", "subcluster.MAX", "4").startswith("+")
+
+
+@pytest.mark.parametrize(
+    ("name", "place", "says"),
+    [
+        ("subcluster.max", "3", "there are "),
+        ("subcluster.MAX", "6", "no place 6"),
+        ("subcluster.MAX", "1", "no number"),
+    ],
+)
+def test_what_is_not_there_can_not_be_quoted(quoted, name, place, says):
+    with pytest.raises(claims.ClaimError, match=says):
+        quoted("test2-mnist-fast")(name, place)
+
+
+def test_a_wrong_readme_is_told_in_one_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(claims, "HERE", tmp_path)
+    boards = claims.leaderboards(claims.STORE.records(), folder=LEADERBOARD)
+    monkeypatch.setattr(claims, "leaderboards", lambda *_, **__: boards)
+    template = '{{ table("test2-mnist-fast").ahead("subcluster.MAX", "ssl.KL", "5") }}\n'
+    (tmp_path / "README.md.j2").write_text(template)
+    assert claims.main(check=False) == 0
+    assert claims.main(check=True) == 0
+    (tmp_path / "README.md").write_text(".999 [.998, 1.000]\n")
+    assert claims.main(check=True) == 1
+    assert "not what README.md.j2 and the records make" in capsys.readouterr().out
+    (tmp_path / "README.md.j2").write_text(template.replace('"subcluster.MAX", "ssl.KL"', '"ssl.KL", "subcluster.MAX"'))
+    assert claims.main(check=False) == 1
+    assert capsys.readouterr().out.count("\n") == 1
+    assert (tmp_path / "README.md").read_text() == ".999 [.998, 1.000]\n"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.9671, ".967"), (-0.0109, "-.011"), (1.0, "1.000"), (0.9999, "1.000"), (0.0, ".000"), (10.5, "10.500")],
+)
+def test_numbers_are_as_the_paper_prints_them(value, text):
+    assert claims.short(value) == text
+
+
+def test_signs_are_kept():
+    assert claims.bracketed(0.017, -0.005, 0.039, "+") == "+.017 [-.005, .039]"
