@@ -96,6 +96,40 @@ def test_a_table_with_methods_as_rows(here):
     assert [(row["case"], row["method"]) for row in found] == [("3", "mean-image L2"), ("4", "mean-image L2")]
 
 
+def test_the_numbers_of_another_recipe(here):
+    mean, odd = plugin(), plugin("odd", score=ODD, fit="self.mean = train.images.float().mean(0); self.power = 2")
+    harness("run", "--protocol", "test2", "--case", "2,3", "--method", mean, "--recipe", "small")
+    harness("run", "--protocol", "test2", "--case", "2,3", "--method", f"{mean},{odd}", "--recipe", "fast")
+    results = Path("results")
+    found = rows(results, "--against", "mean-image@small")
+    # The table of small has no other method; that of fast has the same method, too.
+    assert [(row["number"], row["method"]) for row in found] == [
+        (number, f"{method} L2") for number in "23" for method in ("mean-image", "odd")
+    ]
+    assert all("recipe fast" in row["table"] and "against mean-image of recipe small" in row["table"] for row in found)
+    by_place = {(row["number"], row["method"]): row for row in found}
+    for number in "23":
+        (its,) = (r for r in Store(results).records() if (r.recipe, r.case) == ("small", number))
+        its = Store(results).scores(its)
+        expected = compare(*scores(results, "odd", number, 0), its["normal.L2"], its["anomaly.L2"])
+        row = by_place[number, "odd L2"]
+        assert float(row["difference"]) == pytest.approx(expected.difference, abs=1e-9)
+        assert float(row["95 % interval low"]) == pytest.approx(expected.low, abs=1e-9)
+        assert float(by_place[number, "mean-image L2"]["difference"]) == 0  # which trains nothing
+    both = [(row["method"], row["table"].split(": ")[0]) for row in rows(results, "--against", "mean-image@fast")]
+    assert [(method, table[-4:]) for method, table in both] == [("odd L2", "fast")] * 2 + [
+        ("mean-image L2", "mall")
+    ] * 2
+
+    assert "did you mean 'small'" in harness("compare", "--against", "mean-image@smal", code=2).line
+    assert "no number of it" in harness("compare", "--against", "odd@small", code=2).line
+    for record in Store(results).records():
+        if record.recipe == "small":
+            changed = record.model_copy(update={"digests": {**record.digests, "dataset": "0" * 16}})
+            Path(f"{Store(results).path(record.cell)}.json").write_text(changed.model_dump_json())
+    assert "not of the same images" in harness("compare", "--against", "mean-image@small", code=2).line
+
+
 def test_what_can_t_be_compared_is_refused(made):
     assert "did you mean 'bright'" in harness("compare", "--results", made, "--against", "brihgt", code=2).line
     assert "known: L2" in harness("compare", "--results", made, "--against", "bright.MAX", code=2).line

@@ -95,13 +95,18 @@ def leaderboard(
 @click.command()
 @filter_options
 @form_option
-@click.option("--against", metavar="METHOD[.SCORE]", help="Compare with this method's numbers, not with the paper's.")
+@click.option(
+    "--against",
+    metavar="METHOD[.SCORE][@RECIPE]",
+    help="Compare with this method's numbers, not with the paper's; by this recipe, if one is named.",
+)
 def compare(form: str | None, against: str | None, **filters: Any) -> None:
     """Ours, the paper's, the difference, and whether it is more than noise. Or so for one method and all others.
 
     \b
     harness compare --protocol test2 --dataset mnist
     harness compare --protocol test2 --dataset mnist --against ssl.KL
+    harness compare --method subcluster --against subcluster.MAX@paper
     """
     from harness.records import Store
     from harness.report.compare import comparisons

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from harness.errors import HarnessError
 from harness.report.compare import MORE, ONE_SEED, WITHIN
 from harness.report.leaderboard import Leaderboard, Line, entry_of
+from harness.report.names import label, place_of
 from harness.report.table import Cell, Table
 from harness.report.ties import Difference, Entry, Scores, differences
 from harness.spec import suggest
@@ -22,29 +23,46 @@ def paired(boards: Iterable[Leaderboard], against: str, scores: Scores) -> list[
     """A table for every leaderboard that has the method to compare with, row by row, score by score.
 
     Args:
-        against: a method, or one of its scores, as in `ssl` or `ssl.KL`.
+        against: a method, or one of its scores, as in `ssl` or `ssl.KL`; with a recipe, as in `ssl.KL@paper`, the
+            tables of other recipes are compared with its numbers, too.
         scores: of a record, by image: `Store.scores`.
 
     Raises:
-        HarnessError: there is no number of it, or none to compare it with.
+        HarnessError: there is no number of it, none to compare it with, or none of the same images.
     """
     boards = list(boards)
-    method, _, score = against.partition(".")
-    there = {(line.variant.method, line.score) for board in boards for line in board.lines if line.values}
+    number, _, recipe = against.partition("@")
+    method, _, score = number.partition(".")
+    of_it = [board for board in boards if not recipe or board.records[0].recipe == recipe]
+    if not of_it:
+        hint = suggest(recipe, {board.records[0].recipe for board in boards})
+        raise HarnessError(f"--against {against}: no record among these is of this recipe; {hint}")
+    there = {(line.variant.method, line.score) for board in of_it for line in board.lines if line.values}
     if not any(method == known and score in ("", name) for known, name in there):
         names = {name for known, name in there if known == method} if score else {known for known, _ in there}
         hint = suggest(score or method, names)
         raise HarnessError(f"--against {against}: there is no number of it among these records; {hint}")
-    tables = [table for board in boards if (table := _table(board, method, score, scores))]
+    if recipe:
+        both = [(board, other) for board in boards for other in of_it if _of_the_same(board, other)]
+    else:
+        both = [(board, board) for board in boards]
+    tables = [table for board, other in both if (table := _table(board, other, method, score, scores))]
     if not tables:
         raise HarnessError(f"--against {against}: there is no other method beside it in any table")
     return tables
 
 
-def _table(board: Leaderboard, method: str, score: str, scores: Scores) -> Table | None:
-    pairs = list(_pairs(board, method, score))
+def _of_the_same(board: Leaderboard, other: Leaderboard) -> bool:
+    """Whether two tables differ by no more than the recipe."""
+    a, b = board.records[0], other.records[0]
+    return all(getattr(a, k) == getattr(b, k) for k in ("protocol", "dataset", "declared_as", "shared_settings"))
+
+
+def _table(board: Leaderboard, its_board: Leaderboard, method: str, score: str, scores: Scores) -> Table | None:
+    pairs = list(_pairs(board, its_board, method, score))
     if not pairs:
         return None
+    elsewhere = "" if its_board is board else f" of recipe {its_board.records[0].recipe}"
     found = differences([(a, b) for *_, a, b in pairs], scores)
     one_seed = any(len(entry.by_seed) == 1 for *_, a, b in pairs for entry in (a, b))
     several = len({line.anomaly_set for line in board.lines}) > 1
@@ -62,24 +80,42 @@ def _table(board: Leaderboard, method: str, score: str, scores: Scores) -> Table
         for (place, line, other, a, b), difference in zip(pairs, found, strict=True)
     ]
     return Table(
-        title=f"{board.table.title}: against {method}{f' {score}' if score else ''}",
+        title=f"{board.table.title}: against {method}{f' {score}' if score else ''}{elsewhere}",
         head=[[*head, "difference", "95 % interval low", "95 % interval high", "verdict"]],
         rows=rows,
-        notes=[*READING, *[ONE_SEED] * one_seed, *board.table.notes],
+        notes=[*READING, *[ONE_SEED] * one_seed, *dict.fromkeys([*board.table.notes, *its_board.table.notes])],
     )
 
 
-def _pairs(board: Leaderboard, method: str, score: str) -> Iterator[tuple[str, Line, Line, Entry, Entry]]:
-    """Each row's number of another method, or of another variant, beside that of the method."""
+def _pairs(
+    board: Leaderboard, its_board: Leaderboard, method: str, score: str
+) -> Iterator[tuple[str, Line, Line, Entry, Entry]]:
+    """Each row's number of another method, of another variant, or of another recipe, beside that of the method."""
     for place, row in enumerate(board.places):
-        for other in board.lines:
+        for other in its_board.lines:
             if other.variant.method != method or score not in ("", other.score):
                 continue
             for line in board.lines:
-                if line.variant != other.variant and line.anomaly_set == other.anomaly_set:
+                same = board is its_board and line.variant == other.variant
+                if not same and line.anomaly_set == other.anomaly_set:
                     a, b = entry_of(line, place), entry_of(other, place)
                     if a and b:
+                        _check_images(a, b)
                         yield row, line, other, a, b
+
+
+def _check_images(a: Entry, b: Entry) -> None:
+    """Refuse to compare numbers of two tables that are not of the same images in the same order."""
+    for one, other in zip(a.cases, b.cases, strict=True):
+        images, its = (
+            (record.digests.get("dataset"), record.n_normal, record.n_anomaly, record.order)
+            for record in (one[0], other[0])
+        )
+        if images != its:
+            raise HarnessError(
+                f"{label(one[0])}, recipe {one[0].recipe}, and recipe {other[0].recipe} are not of the same images in "
+                f"the same order; run one of them again, or put it away with harness forget: {place_of(one[0])}"
+            )
 
 
 def _number(line: Line, entry: Entry) -> tuple[Cell, Cell]:
