@@ -96,21 +96,24 @@ class Quoted:
             found[kind].append(row.difference)
         return found
 
-    def ahead(self, a: str, b: str, *places: str, on: str = "", sign: str = "") -> str:
+    def ahead(self, a: str, b: str, *places: str, on: str = "", of: Quoted | None = None) -> str:
         """By how much a is ahead of b, with the paired 95 % interval, as `harness compare --against` gives it.
+
+        Args:
+            of: the table of b, where it is of another recipe.
 
         Raises:
             ClaimError: it is not, by more than noise.
         """
-        return self._differences(a, b, places, on, sign, "ahead of", lambda found: found.low > 0)
+        return self._differences(a, b, places, on, of, "", "ahead of", lambda found: found.low > 0)
 
-    def level(self, a: str, b: str, *places: str, on: str = "", sign: str = "+") -> str:
-        """How far a is from b, as `ahead`.
+    def level(self, a: str, b: str, *places: str, on: str = "", of: Quoted | None = None) -> str:
+        """How far a is from b, with its sign, as `ahead`.
 
         Raises:
             ClaimError: that is more than noise.
         """
-        return self._differences(a, b, places, on, sign, "level with", lambda found: found.low <= 0 <= found.high)
+        return self._differences(a, b, places, on, of, "+", "level with", lambda found: found.low <= 0 <= found.high)
 
     def trained(self, method: str) -> tuple[float, float]:
         """The lowest and the highest accuracy of a method on its own task, on its training views."""
@@ -118,9 +121,18 @@ class Quoted:
         return min(shares), max(shares)
 
     def _differences(
-        self, a: str, b: str, places: Sequence[str], on: str, sign: str, word: str, holds: Callable[[Difference], bool]
+        self,
+        a: str,
+        b: str,
+        places: Sequence[str],
+        on: str,
+        of: Quoted | None,
+        sign: str,
+        word: str,
+        holds: Callable[[Difference], bool],
     ) -> str:
-        pairs = [(self._entry(a, place, on), self._entry(b, place, on)) for place in places]
+        its = of or self
+        pairs = [(self._entry(a, place, on), its._entry(b, place, on)) for place in places]
         found = differences(pairs, STORE.scores)
         told = [bracketed(one.value, one.low, one.high, sign) for one in found]
         for place, one, text in zip(places, found, told, strict=True):

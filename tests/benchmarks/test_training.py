@@ -13,6 +13,7 @@ from shaped import ANOMALY, NORMAL, digits, recipe_of, trained, untrained
 from sklearn.metrics import roc_auc_score
 
 from harness import kit
+from harness.kit import numerics
 
 SEEDS = 3
 BOTH = pytest.mark.parametrize(("name", "n", "epochs"), [("subcluster", 3000, 2), ("rotnet", 600, 3)])
@@ -47,7 +48,8 @@ def test_training_and_its_auroc(beside, also, name, n, epochs):
         theirs.append(other.submit(reference.trained, recipe, outputs, data, len(theirs)).result())
 
     # The floor: as many steps on one batch that is there already.
-    bare = untrained(name, images, 0, recipe, outputs if shown is not None else None)[0].network.train()
+    method, run = untrained(name, images, 0, recipe, outputs if shown is not None else None)
+    chosen, bare = numerics.choose(run), method.network.train().to(memory_format=numerics.layout(run))
     optimizer = torch.optim.Adam(bare.parameters(), lr=recipe.lr, fused=True)
     batch = kit.train.pixels(images[: recipe.batch].repeat(views, 1, 1, 1))
     answers = torch.arange(len(batch)) % outputs
@@ -55,7 +57,9 @@ def test_training_and_its_auroc(beside, also, name, n, epochs):
     def arithmetic():
         for _ in range(epochs * round(n / recipe.batch)):
             optimizer.zero_grad()
-            torch.nn.functional.cross_entropy(bare(batch), answers).backward()
+            with torch.autocast("cpu", torch.bfloat16, enabled=chosen.bfloat16):
+                loss = torch.nn.functional.cross_entropy(bare(batch), answers)
+            loss.backward()
             optimizer.step()
 
     with other:
