@@ -22,6 +22,7 @@ from harness.errors import HarnessError
 from harness.records import Store
 from harness.report.compare import WITHIN, Compared, compare_rows
 from harness.report.leaderboard import Leaderboard, Line, entry_of, leaderboards
+from harness.report.paired import check_images
 from harness.report.published import read_published
 from harness.report.ties import Difference, Entry, differences
 
@@ -133,6 +134,8 @@ class Quoted:
     ) -> str:
         its = of or self
         pairs = [(self._entry(a, place, on), its._entry(b, place, on)) for place in places]
+        for pair in pairs:
+            check_images(*pair)
         found = differences(pairs, STORE.scores)
         told = [bracketed(one.value, one.low, one.high, sign) for one in found]
         for place, one, text in zip(places, found, told, strict=True):

@@ -100,11 +100,11 @@ def _pairs(
                 if not same and line.anomaly_set == other.anomaly_set:
                     a, b = entry_of(line, place), entry_of(other, place)
                     if a and b:
-                        _check_images(a, b)
+                        check_images(a, b)
                         yield row, line, other, a, b
 
 
-def _check_images(a: Entry, b: Entry) -> None:
+def check_images(a: Entry, b: Entry) -> None:
     """Refuse to compare numbers of two tables that are not of the same images in the same order."""
     for one, other in zip(a.cases, b.cases, strict=True):
         images, its = (
