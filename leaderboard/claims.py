@@ -1,4 +1,6 @@
-"""README.md from README.md.j2, whose sentences quote the published numbers and are refused where these contradict them.
+"""README.md from README.md.j2, whose sentences quote the published numbers.
+
+Who is `ahead` of whom, or `level`, is refused where the paired interval says otherwise; other words are the writer's.
 
     uv run python leaderboard/claims.py          # write README.md
     uv run python leaderboard/claims.py --check  # is it what the records say?
@@ -59,13 +61,12 @@ class Quoted:
             raise ClaimError(f"{self.board.name}: there is no number of {name} in {place}")
         return value
 
-    def mean(self, name: str, *places: str) -> float:
-        """The mean over places."""
-        return fmean(self.value(name, place) for place in places)
-
     def of_seed(self, seed: int, name: str, place: str) -> float:
         """The number of one seed, to set beside what was run with that one alone."""
-        return self._entry(name, place, "").by_seed[seed]
+        by_seed = self._entry(name, place, "").by_seed
+        if seed not in by_seed:
+            raise ClaimError(f"{self.board.name}: {name} in {place} has no seed {seed}")
+        return by_seed[seed]
 
     def each(self, name: str, place: str) -> list[float]:
         """The number of each case that a place is the mean of."""
@@ -74,18 +75,24 @@ class Quoted:
 
     def interval(self, name: str, place: str, on: str = "") -> str:
         """A number that the paper has too, with its 95 % interval, as `harness compare` gives it."""
-        (ours,) = [row.ours for row in self._compared(name, on) if row.printed.case == place]
+        ours = self._beside(name, place, on).ours
+        if ours is None:
+            raise ClaimError(f"{self.board.name}: there is no number of {name} in {place}")
         return bracketed(ours.value, ours.low, ours.high)
 
     def printed(self, name: str, *places: str, on: str = "") -> str:
         """The paper's numbers, as it prints them."""
-        printed = {row.printed.case: row.printed.printed_as for row in self._compared(name, on)}
-        return ", ".join(printed[place].removeprefix("0") for place in places)
+        return ", ".join(self._beside(name, place, on).printed.printed_as.removeprefix("0") for place in places)
 
     def gaps(self, name: str, *places: str, on: str = "") -> list[float]:
-        """Ours minus the paper's; without places, of every row but the average."""
-        rows = {row.printed.case: row.difference for row in self._compared(name, on) if row.difference is not None}
-        return [rows[place] for place in places or (place for place in rows if place != "average")]
+        """Ours minus the paper's; without places, of every row that the paper has a number of, but the average."""
+        rows = [
+            row for row in self._compared(name, on) if row.printed.value is not None and row.printed.case != "average"
+        ]
+        found = [self._beside(name, place, on).difference for place in places or [row.printed.case for row in rows]]
+        if not found or None in found:
+            raise ClaimError(f"{self.board.name}: there is not a number of {name} in every row that the paper has")
+        return found
 
     def verdicts(self, *names: str) -> dict[str, list[float]]:
         """Ours minus the paper's, no averages: `all`, those `within` noise, and those `above` and `below` that."""
@@ -132,6 +139,8 @@ class Quoted:
         word: str,
         holds: Callable[[Difference], bool],
     ) -> str:
+        if not places:
+            raise ClaimError(f"{self.board.name}: {a} is {word} {b}: say in which row")
         its = of or self
         pairs = [(self._entry(a, place, on), its._entry(b, place, on)) for place in places]
         for pair in pairs:
@@ -165,6 +174,13 @@ class Quoted:
     def _compared(self, name: str, on: str) -> list[Compared]:
         found = [row for row in self._rows if name_of(row.variant, row.score) == name]
         return [row for row in found if not on or row.printed.anomaly_set == on]
+
+    def _beside(self, name: str, place: str, on: str) -> Compared:
+        """The paper's number, and ours."""
+        found = [row for row in self._compared(name, on) if row.printed.case == place]
+        if len(found) != 1:
+            raise ClaimError(f"{self.board.name}: the paper has {len(found)} numbers of {name} in {place}")
+        return found[0]
 
     @cached_property
     def _rows(self) -> list[Compared]:
@@ -204,7 +220,7 @@ def main(check: bool) -> int:
     readme = HERE / "README.md"
     try:
         text = written()
-    except ClaimError as error:
+    except HarnessError as error:
         print(f"{HERE / 'README.md.j2'}: {error}")
         return 1
     if not check:

@@ -84,6 +84,30 @@ def test_what_is_not_there_can_not_be_quoted(quoted, name, place, says):
         quoted("test2-mnist-fast")(name, place)
 
 
+@pytest.mark.parametrize(
+    "quote",
+    [
+        lambda mnist: mnist.ahead("subcluster.MAX", "ssl.KL"),
+        lambda mnist: mnist.of_seed(7, "subcluster.MAX", "3"),
+        lambda mnist: mnist.printed("subcluster.MAX", "6"),
+        lambda mnist: mnist.interval("lof.LOF", "3"),
+        lambda mnist: mnist.gaps("lof.LOF"),
+        lambda mnist: mnist.gaps("subcluster.MAX", "average"),
+    ],
+)
+def test_what_says_nothing_is_refused(quoted, quote):
+    with pytest.raises(claims.ClaimError, match="test2-mnist-fast: "):
+        quote(quoted("test2-mnist-fast"))
+
+
+def test_gaps_are_ours_minus_the_papers(quoted):
+    mnist = quoted("test2-mnist-fast")
+    printed = [float(number) for number in mnist.printed("rotnet.MAX", "1", "5").split(", ")]
+    ours = [mnist.value("rotnet.MAX", "1"), mnist.value("rotnet.MAX", "5")]
+    assert mnist.gaps("rotnet.MAX", "1", "5") == pytest.approx([a - b for a, b in zip(ours, printed, strict=True)])
+    assert len(mnist.gaps("rotnet.MAX")) == 5
+
+
 def test_a_wrong_readme_is_told_in_one_line(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(claims, "HERE", tmp_path)
     boards = claims.leaderboards(claims.STORE.records(), folder=LEADERBOARD)

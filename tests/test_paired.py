@@ -106,7 +106,7 @@ def test_the_numbers_of_another_recipe(here):
     assert [(row["number"], row["method"]) for row in found] == [
         (number, f"{method} L2") for number in "23" for method in ("mean-image", "odd")
     ]
-    assert all("recipe fast" in row["table"] and "against mean-image of recipe small" in row["table"] for row in found)
+    assert all("recipe fast" in row["table"] and "against mean-image@small" in row["table"] for row in found)
     by_place = {(row["number"], row["method"]): row for row in found}
     for number in "23":
         (its,) = (r for r in Store(results).records() if (r.recipe, r.case) == ("small", number))
@@ -121,7 +121,12 @@ def test_the_numbers_of_another_recipe(here):
         ("mean-image L2", "mall")
     ] * 2
 
+    assert {row["against"] for row in found} == {"mean-image L2@small"}
+    # The recipe to compare with stays, whatever the filter leaves out.
+    assert rows(results, "--against", "mean-image@small", "--recipe", "fast") == found
+
     assert "did you mean 'small'" in harness("compare", "--against", "mean-image@smal", code=2).line
+    assert "of recipe ''" in harness("compare", "--against", "mean-image@", code=2).line
     assert "no number of it" in harness("compare", "--against", "odd@small", code=2).line
     for record in Store(results).records():
         if record.recipe == "small":

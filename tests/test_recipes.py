@@ -58,11 +58,12 @@ def test_a_recipe_like_another_has_its_values_but_for_its_own():
     assert fast.values_that_train() == small.values_that_train() | {"epochs": fast.epochs}
 
 
-def test_the_residual_recipe_of_mnist_trains_as_on_cifar10_but_mirrors_no_digit():
+def test_the_residual_recipe_of_mnist_has_the_optimiser_of_cifar10_but_mirrors_no_digit():
     mnist, cifar = recipe("mnist", "residual"), recipe("cifar10", "small")
     for key in ("network", "optimizer", "lr", "momentum", "nesterov", "weight_decay", "schedule"):
         assert getattr(mnist, key) == getattr(cifar, key)
     assert not mnist.flip
+    assert not mnist.pad
     assert not mnist.stated
     assert mnist.epochs == recipe("mnist", "fast").epochs
 

@@ -117,6 +117,8 @@ def compare(form: str | None, against: str | None, **filters: Any) -> None:
     from harness.report.terminal import show
 
     store, cases = Store(filters["results"]), filters["case"]
+    if against and "@" in against and filters["recipe"]:
+        filters["recipe"] += (against.partition("@")[2],)  # what it is compared with stays
     if AVERAGE in cases and not against:
         filters["case"] = ()  # an average is of all cases
     boards = leaderboards(chosen(filters), filters["protocol"], folder=store.root)

@@ -31,18 +31,18 @@ def paired(boards: Iterable[Leaderboard], against: str, scores: Scores) -> list[
         HarnessError: there is no number of it, none to compare it with, or none of the same images.
     """
     boards = list(boards)
-    number, _, recipe = against.partition("@")
+    number, named, recipe = against.partition("@")
     method, _, score = number.partition(".")
-    of_it = [board for board in boards if not recipe or board.records[0].recipe == recipe]
+    of_it = [board for board in boards if not named or board.records[0].recipe == recipe]
     if not of_it:
         hint = suggest(recipe, {board.records[0].recipe for board in boards})
-        raise HarnessError(f"--against {against}: no record among these is of this recipe; {hint}")
+        raise HarnessError(f"--against {against}: no record among these is of recipe {recipe!r}; {hint}")
     there = {(line.variant.method, line.score) for board in of_it for line in board.lines if line.values}
     if not any(method == known and score in ("", name) for known, name in there):
         names = {name for known, name in there if known == method} if score else {known for known, _ in there}
         hint = suggest(score or method, names)
         raise HarnessError(f"--against {against}: there is no number of it among these records; {hint}")
-    if recipe:
+    if named:
         both = [(board, other) for board in boards for other in of_it if _of_the_same(board, other)]
     else:
         both = [(board, board) for board in boards]
@@ -62,11 +62,12 @@ def _table(board: Leaderboard, its_board: Leaderboard, method: str, score: str, 
     pairs = list(_pairs(board, its_board, method, score))
     if not pairs:
         return None
-    elsewhere = "" if its_board is board else f" of recipe {its_board.records[0].recipe}"
+    elsewhere = "" if its_board is board else f"@{its_board.records[0].recipe}"
     found = differences([(a, b) for *_, a, b in pairs], scores)
     one_seed = any(len(entry.by_seed) == 1 for *_, a, b in pairs for entry in (a, b))
     several = len({line.anomaly_set for line in board.lines}) > 1
     layout = board.protocol.table
+    its_notes = [f"{elsewhere}: {note}" for note in its_board.table.notes if note not in board.table.notes]
     head = [
         "case" if layout.rows == "methods" else layout.corner,
         *["anomalies"] * several,
@@ -76,14 +77,14 @@ def _table(board: Leaderboard, its_board: Leaderboard, method: str, score: str, 
         "its AUROC",
     ]
     rows = [
-        [place, *[line.anomaly_set] * several, *_number(line, a), *_number(other, b), *_verdict(difference)]
+        [place, *[line.anomaly_set] * several, *_number(line, a), *_number(other, b, elsewhere), *_verdict(difference)]
         for (place, line, other, a, b), difference in zip(pairs, found, strict=True)
     ]
     return Table(
         title=f"{board.table.title}: against {method}{f' {score}' if score else ''}{elsewhere}",
         head=[[*head, "difference", "95 % interval low", "95 % interval high", "verdict"]],
         rows=rows,
-        notes=[*READING, *[ONE_SEED] * one_seed, *dict.fromkeys([*board.table.notes, *its_board.table.notes])],
+        notes=[*READING, *[ONE_SEED] * one_seed, *board.table.notes, *its_notes],
     )
 
 
@@ -113,13 +114,14 @@ def check_images(a: Entry, b: Entry) -> None:
         )
         if images != its:
             raise HarnessError(
-                f"{label(one[0])}, recipe {one[0].recipe}, and recipe {other[0].recipe} are not of the same images in "
-                f"the same order; run one of them again, or put it away with harness forget: {place_of(one[0])}"
+                f"{label(one[0])}, recipe {one[0].recipe}, and {label(other[0])}, recipe {other[0].recipe}, are not of "
+                f"the same images in the same order; run one of them again, or put it away with harness forget: "
+                f"{place_of(one[0])}, {place_of(other[0])}"
             )
 
 
-def _number(line: Line, entry: Entry) -> tuple[Cell, Cell]:
-    return Cell(f"{line.variant} {line.score}"), Cell(f"{entry.mean:.3f}", entry.mean)
+def _number(line: Line, entry: Entry, elsewhere: str = "") -> tuple[Cell, Cell]:
+    return Cell(f"{line.variant} {line.score}{elsewhere}"), Cell(f"{entry.mean:.3f}", entry.mean)
 
 
 def _verdict(found: Difference) -> tuple[Cell, ...]:
