@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable, Sequence
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from statistics import fmean
 
@@ -25,7 +25,7 @@ from harness.records import Store
 from harness.report.compare import WITHIN, Compared, compare_rows
 from harness.report.leaderboard import Leaderboard, Line, entry_of, leaderboards
 from harness.report.paired import check_images
-from harness.report.published import read_published
+from harness.report.published import AVERAGE, read_published
 from harness.report.ties import Difference, Entry, differences
 
 HERE = Path(__file__).parent
@@ -52,7 +52,9 @@ class Quoted:
             on: the set of anomalies, where there are several.
         """
         line = self._line(name, on)
-        places = places or tuple(p for p, cell in zip(self.board.places, line.cells, strict=True) if cell.value)
+        places = places or tuple(
+            p for p, cell in zip(self.board.places, line.cells, strict=True) if cell.value is not None
+        )
         return ", ".join(short(self.value(name, place, on)) for place in places)
 
     def value(self, name: str, place: str, on: str = "") -> float:
@@ -87,7 +89,7 @@ class Quoted:
     def gaps(self, name: str, *places: str, on: str = "") -> list[float]:
         """Ours minus the paper's; without places, of every row that the paper has a number of, but the average."""
         rows = [
-            row for row in self._compared(name, on) if row.printed.value is not None and row.printed.case != "average"
+            row for row in self._compared(name, on) if row.printed.value is not None and row.printed.case != AVERAGE
         ]
         found = [self._beside(name, place, on).difference for place in places or [row.printed.case for row in rows]]
         if not found or None in found:
@@ -97,7 +99,7 @@ class Quoted:
     def verdicts(self, *names: str) -> dict[str, list[float]]:
         """Ours minus the paper's, no averages: `all`, those `within` noise, and those `above` and `below` that."""
         rows = [row for name in names for row in self._compared(name, "") if row.verdict]
-        rows = [row for row in rows if row.printed.case != "average"]
+        rows = [row for row in rows if row.printed.case != AVERAGE]
         found = {"all": [row.difference for row in rows], "within": [], "above": [], "below": []}
         for row in rows:
             kind = "within" if row.verdict == WITHIN else "above" if row.difference > 0 else "below"
@@ -113,7 +115,8 @@ class Quoted:
         Raises:
             ClaimError: it is not, by more than noise.
         """
-        return self._differences(a, b, places, on, of, "", "ahead of", lambda found: found.low > 0)
+        found = self._differences(a, b, places, on, of)
+        return self._told(found, lambda one: one.low > 0, f"{a} is not ahead of {b}")
 
     def level(self, a: str, b: str, *places: str, on: str = "", of: Quoted | None = None) -> str:
         """How far a is from b, with its sign, as `ahead`.
@@ -121,36 +124,33 @@ class Quoted:
         Raises:
             ClaimError: that is more than noise.
         """
-        return self._differences(a, b, places, on, of, "+", "level with", lambda found: found.low <= 0 <= found.high)
+        found = self._differences(a, b, places, on, of)
+        return self._told(found, lambda one: one.low <= 0 <= one.high, f"{a} is not level with {b}", sign="+")
 
     def trained(self, method: str) -> tuple[float, float]:
         """The lowest and the highest accuracy of a method on its own task, on its training views."""
         shares = [r.diagnostics["train_accuracy"] for r in self.board.records if r.method == method and r.diagnostics]
         return min(shares), max(shares)
 
-    def _differences(
-        self,
-        a: str,
-        b: str,
-        places: Sequence[str],
-        on: str,
-        of: Quoted | None,
-        sign: str,
-        word: str,
-        holds: Callable[[Difference], bool],
-    ) -> str:
+    def _differences(self, a: str, b: str, places: Sequence[str], on: str, of: Quoted | None) -> dict[str, Difference]:
+        """By place."""
         if not places:
-            raise ClaimError(f"{self.board.name}: {a} is {word} {b}: say in which row")
+            raise ClaimError(f"{self.board.name}: {a} beside {b}: say in which row")
         its = of or self
         pairs = [(self._entry(a, place, on), its._entry(b, place, on)) for place in places]
         for pair in pairs:
             check_images(*pair)
-        found = differences(pairs, STORE.scores)
-        told = [bracketed(one.value, one.low, one.high, sign) for one in found]
-        for place, one, text in zip(places, found, told, strict=True):
+        return dict(zip(places, differences(pairs, STORE.scores), strict=True))
+
+    def _told(
+        self, found: dict[str, Difference], holds: Callable[[Difference], bool], otherwise: str, sign: str = ""
+    ) -> str:
+        """The differences, refused where one of them does not hold."""
+        told = {place: bracketed(one.value, one.low, one.high, sign) for place, one in found.items()}
+        for place, one in found.items():
             if not holds(one):
-                raise ClaimError(f"{self.board.name}: {a} is not {word} {b} in {place}: {text}")
-        return ", ".join(told)
+                raise ClaimError(f"{self.board.name}: {otherwise} in {place}: {told[place]}")
+        return ", ".join(told.values())
 
     def _entry(self, name: str, place: str, on: str) -> Entry:
         entry = entry_of(self._line(name, on), self._place(place))
@@ -201,18 +201,23 @@ def bracketed(value: float, low: float, high: float, sign: str = "") -> str:
     return f"{short(value, sign=sign)} [{short(low)}, {short(high)}]"
 
 
+@cache
+def boards() -> dict[str, Leaderboard]:
+    """Every published table by its name."""
+    return {board.name: board for board in leaderboards(STORE.records(), folder=STORE.root)}
+
+
+def table(name: str) -> Quoted:
+    if name not in boards():
+        raise ClaimError(f"there is no table {name}; there are {', '.join(boards())}")
+    return Quoted(boards()[name])
+
+
 def written() -> str:
     """The README that the template and the records make."""
-    boards = {board.name: board for board in leaderboards(STORE.records(), folder=HERE)}
     environment = Environment(undefined=StrictUndefined, trim_blocks=True, keep_trailing_newline=True)
     environment.filters["short"] = short
     template = environment.from_string((HERE / "README.md.j2").read_text(encoding="utf-8"))
-
-    def table(name: str) -> Quoted:
-        if name not in boards:
-            raise ClaimError(f"there is no table {name}; there are {', '.join(boards)}")
-        return Quoted(boards[name])
-
     return template.render(table=table)
 
 

@@ -116,10 +116,11 @@ def test_the_numbers_of_another_recipe(here):
         assert float(row["difference"]) == pytest.approx(expected.difference, abs=1e-9)
         assert float(row["95 % interval low"]) == pytest.approx(expected.low, abs=1e-9)
         assert float(by_place[number, "mean-image L2"]["difference"]) == 0  # which trains nothing
-    both = [(row["method"], row["table"].split(": ")[0]) for row in rows(results, "--against", "mean-image@fast")]
-    assert [(method, table[-4:]) for method, table in both] == [("odd L2", "fast")] * 2 + [
-        ("mean-image L2", "mall")
-    ] * 2
+    both = [(row["method"], row["table"].partition(":")[0]) for row in rows(results, "--against", "mean-image@fast")]
+    assert [(method, title.rpartition(" ")[2]) for method, title in both] == [
+        *[("odd L2", "fast")] * 2,
+        *[("mean-image L2", "small")] * 2,
+    ]
 
     assert {row["against"] for row in found} == {"mean-image L2@small"}
     # The recipe to compare with stays, whatever the filter leaves out.

@@ -111,14 +111,14 @@ def compare(form: str | None, against: str | None, **filters: Any) -> None:
     from harness.records import Store
     from harness.report.compare import comparisons
     from harness.report.leaderboard import leaderboards
-    from harness.report.paired import paired
+    from harness.report.paired import paired, parsed
     from harness.report.published import AVERAGE, read_published
     from harness.report.table import render_all, stacked
     from harness.report.terminal import show
 
     store, cases = Store(filters["results"]), filters["case"]
-    if against and "@" in against and filters["recipe"]:
-        filters["recipe"] += (against.partition("@")[2],)  # what it is compared with stays
+    if against and filters["recipe"] and (recipe := parsed(against)[2]):
+        filters["recipe"] += (recipe,)  # what it is compared with stays
     if AVERAGE in cases and not against:
         filters["case"] = ()  # an average is of all cases
     boards = leaderboards(chosen(filters), filters["protocol"], folder=store.root)

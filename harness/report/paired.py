@@ -31,9 +31,8 @@ def paired(boards: Iterable[Leaderboard], against: str, scores: Scores) -> list[
         HarnessError: there is no number of it, none to compare it with, or none of the same images.
     """
     boards = list(boards)
-    number, named, recipe = against.partition("@")
-    method, _, score = number.partition(".")
-    of_it = [board for board in boards if not named or board.records[0].recipe == recipe]
+    method, score, recipe = parsed(against)
+    of_it = [board for board in boards if recipe in (None, board.records[0].recipe)]
     if not of_it:
         hint = suggest(recipe, {board.records[0].recipe for board in boards})
         raise HarnessError(f"--against {against}: no record among these is of recipe {recipe!r}; {hint}")
@@ -42,14 +41,21 @@ def paired(boards: Iterable[Leaderboard], against: str, scores: Scores) -> list[
         names = {name for known, name in there if known == method} if score else {known for known, _ in there}
         hint = suggest(score or method, names)
         raise HarnessError(f"--against {against}: there is no number of it among these records; {hint}")
-    if named:
-        both = [(board, other) for board in boards for other in of_it if _of_the_same(board, other)]
-    else:
+    if recipe is None:
         both = [(board, board) for board in boards]
+    else:
+        both = [(board, other) for board in boards for other in of_it if _of_the_same(board, other)]
     tables = [table for board, other in both if (table := _table(board, other, method, score, scores))]
     if not tables:
         raise HarnessError(f"--against {against}: there is no other method beside it in any table")
     return tables
+
+
+def parsed(against: str) -> tuple[str, str, str | None]:
+    """Method, score (empty: all of them), and recipe (None: that of each table), as in `ssl.KL@paper`."""
+    number, named, recipe = against.partition("@")
+    method, _, score = number.partition(".")
+    return method, score, recipe if named else None
 
 
 def _of_the_same(board: Leaderboard, other: Leaderboard) -> bool:
@@ -101,7 +107,8 @@ def _pairs(
                 if not same and line.anomaly_set == other.anomaly_set:
                     a, b = entry_of(line, place), entry_of(other, place)
                     if a and b:
-                        check_images(a, b)
+                        if its_board is not board:  # one table has been looked at
+                            check_images(a, b)
                         yield row, line, other, a, b
 
 
