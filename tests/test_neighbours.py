@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -193,3 +196,38 @@ def test_kmeans_needs_as_many_vectors_as_clusters():
         kmeans(normal(5, 3), 6, seed=0)
     with pytest.raises(HarnessError, match="not finite"):
         kmeans(torch.full((5, 3), math.inf), 2, seed=0)
+
+
+# --- FAISS itself ----------------------------------------------------------------------------------------------------
+
+CORE_OF_FAISS = """
+import os, torch
+from threadpoolctl import threadpool_info
+from harness.kit import nearest
+before = dict(os.environ)
+nearest(torch.eye(3), torch.eye(3), 1, "euclidean")
+assert dict(os.environ) == before
+blas = [one for one in threadpool_info() if "faiss" in one["filepath"] and one["user_api"] == "blas"]
+print(*(one["architecture"] for one in blas))
+"""
+
+
+@pytest.mark.parametrize(
+    ("environment", "core"),
+    [
+        ({}, {"AVX2": "Haswell", "AVX512": "SkylakeX"}),
+        ({"ATEN_CPU_CAPABILITY": "avx2"}, {"AVX2": "Haswell", "AVX512": "Haswell"}),
+        ({"OPENBLAS_CORETYPE": "Nehalem"}, {"AVX2": "Nehalem", "AVX512": "Nehalem"}),
+    ],
+)
+def test_faiss_uses_what_the_processor_can_do(environment, core):
+    """Left alone, the OpenBLAS in its wheels takes a processor younger than itself for one without AVX."""
+    capability = torch.backends.cpu.get_cpu_capability()
+    if capability not in core:
+        pytest.skip(f"nothing is said about {capability}")
+    environment = {name: value for name, value in os.environ.items() if name != "OPENBLAS_CORETYPE"} | environment
+    done = subprocess.run([sys.executable, "-c", CORE_OF_FAISS], env=environment, capture_output=True, text=True)
+    assert not done.returncode, done.stderr
+    if not done.stdout.strip():
+        pytest.skip("this FAISS brings no OpenBLAS of its own")
+    assert done.stdout.strip() == core[capability]
