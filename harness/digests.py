@@ -13,16 +13,13 @@ from typing import Any
 from harness import kit
 from harness.dataset import Dataset
 from harness.errors import HarnessError
+from harness.plan import FITTED
 from harness.plugins import Plugins
 from harness.spec import digest
 
 ENGINE = 1
 """The version of what trains and scores: counted up when a change to `harness.kit` or `harness.run` changes numbers by
 more than rounding, or than other random draws do, as another seed would."""
-FITTED = "fitted "
-"""Begins the part of a method that another one has fitted for itself, by `Run.fitted`."""
-OF_A_FIT = ("method", "dataset", "engine", "network")
-"""The other parts that a fit depends on; protocol and recipe are in what identifies it."""
 
 
 def dataset_digest(dataset: Dataset) -> str:
@@ -39,11 +36,6 @@ def source_digests(plugins: Plugins, method: str, network: str, params: Mapping[
     for name in named_methods(plugins, params):
         digests[FITTED + name] = plugins.entry("method", name).source.digest()
     return digests
-
-
-def of_a_fit(digests: Mapping[str, str]) -> dict[str, str]:
-    """Those parts that a fit depends on, whatever is scored by it."""
-    return {part: value for part, value in digests.items() if part in OF_A_FIT or part.startswith(FITTED)}
 
 
 def named_methods(plugins: Plugins, params: Mapping[str, Any]) -> list[str]:

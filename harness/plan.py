@@ -1,31 +1,26 @@
-"""Protocols x methods x seeds -> the distinct fits, each with its evaluations, and what there is to do.
+"""What a plan is: the distinct fits, each with its evaluations, and what is to be done about each.
 
 A fit is identified by what it trains on, and not by the table that it feeds: two evaluations that need the same
-training share it, within a command and across commands.
+training share it, within a command and across commands. A plan is made of a request by `harness.planning`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Literal
 
-from harness import extras, kit
-from harness.dataset import Dataset
-from harness.digests import dataset_digest, is_bundled, of_a_fit, source_digests
-from harness.errors import HarnessError, one_line
-from harness.method import Method
-from harness.plugins import Plugins
-from harness.protocol import Case, Protocol, read_protocol
-from harness.recipe import COMMENTARY, Recipe, read_recipe
 from harness.records import Record, Store
-from harness.settings import check_owners, parse_settings
-from harness.spec import Spec, check, digest, guess, suggest
+from harness.spec import Spec, digest
 
 IDENTITY = 1
 """The version of what identifies a fit. A change to `Fit` is a deliberate change to this number."""
+
+FITTED = "fitted "
+"""Begins the part of a method that another one has fitted for itself, by `Run.fitted`."""
+OF_A_FIT = ("method", "dataset", "engine", "network")
+"""The other parts that a fit depends on; protocol and recipe are in what identifies it."""
 
 Status = Literal["done", "to run", "stale", "failed", "skipped"]
 
@@ -83,7 +78,7 @@ class Evaluation:
     @property
     def fit_digests(self) -> dict[str, str]:
         """Of what the fit depends on, beyond what identifies it."""
-        return of_a_fit(self.digests)
+        return {part: value for part, value in self.digests.items() if part in OF_A_FIT or part.startswith(FITTED)}
 
     @property
     def params(self) -> dict[str, Any]:
@@ -113,24 +108,6 @@ class Planned:
     reason: str = ""
     recorded: bool = False
     """Whether a skip is already on record."""
-
-
-@dataclass
-class Request:
-    """What the user asks for, as typed."""
-
-    protocols: Sequence[str]
-    methods: Sequence[str]
-    dataset: str = "digits"
-    cases: Sequence[str] = ()
-    seeds: Sequence[int] = (0,)
-    recipe: str | None = None
-    settings: Sequence[str] = ()
-    scores: Sequence[str] = ()
-    """Detection scores to add to every method that has logits."""
-    metrics: Sequence[str] = ()
-    """Metrics to add to every score."""
-    data: Path = Path("data")
 
 
 @dataclass
@@ -176,167 +153,6 @@ class Plan:
         return [one for one in self.planned if one.status == "skipped" and not one.recorded]
 
 
-def make_plan(request: Request, plugins: Plugins, store: Store | None = None) -> Plan:
-    """Resolve a request into its evaluations, each compared with the records that the store holds.
-
-    Raises:
-        HarnessError: something that was asked for does not exist or is not well formed.
-    """
-    settings = parse_settings(request.settings)
-    dataset_class = plugins.get("dataset", request.dataset)
-    dataset_changes = settings.get(request.dataset, {})
-    dataset_params = check(dataset_class.Params, dataset_changes, f"--set {request.dataset}")
-    dataset = plugins.dataset(request.dataset, request.data, dataset_params)
-    protocols = _protocols(request, settings, dataset)
-    methods = plugins.chosen("method", request.methods)
-    check_owners(settings, {*methods, *(p.name for p in protocols), request.dataset, "recipe"})
-    cases = _cases(protocols, request, dataset.declared_as)
-    for protocol, case in cases:
-        for classes in (case.normal, *case.anomalies.values()):
-            try:
-                dataset.check_classes(classes)
-            except HarnessError as error:
-                raise HarnessError(f"protocol {protocol.name}, dataset.{dataset.declared_as}: {error}") from None
-
-    for seed in request.seeds:
-        if not 0 <= seed < 2**32:
-            raise HarnessError(f"--seed {seed}: random generators take whole numbers from 0 to {2**32 - 1}")
-
-    plan = Plan()
-    with plugins.blame("dataset", request.dataset, "revision"):
-        revision = dataset_digest(dataset)
-    scores, metrics = plugins.chosen("score", request.scores), plugins.chosen("metric", request.metrics)
-    if scores and not any(extras.has_logits(plugins.get("method", name)) for name in methods):
-        raise HarnessError(
-            f"--score {','.join(scores)}: made of logits, and there are none in {', '.join(methods)}; try subcluster"
-        )
-    for name in methods:
-        resolved = _Resolved(name, request, settings, plugins, dataset, revision, scores, metrics)
-        for protocol, case in cases:
-            reason = resolved.skip(protocol, case)
-            for anomaly_set in case.anomalies:
-                for evaluation in resolved.evaluations(protocol, case, anomaly_set):
-                    plan.planned.append(_compare(evaluation, plugins, reason, store))
-    return plan
-
-
-@dataclass
-class _Resolved:
-    """A method with its parameters, recipe and data set, ready to be combined with cases."""
-
-    name: str
-    request: Request
-    settings: dict[str, dict[str, Any]]
-    plugins: Plugins
-    dataset: Dataset
-    revision: str
-    scores: list[str]
-    metrics: list[str]
-    sources: dict[str, dict[str, str]] = field(default_factory=dict)
-
-    def __post_init__(self):
-        self.cls: type[Method] = self.plugins.get("method", self.name)
-        changes = self.settings.get(self.name, {})
-        own, trains = list(self.cls.Params.model_fields), sorted(Recipe.model_fields.keys() - COMMENTARY)
-        for key in changes:
-            if key not in (*own, *trains):
-                raise HarnessError(
-                    f"--set {self.name}.{key}: {self.name} has no such parameter; {guess(key, [*own, *trains])}"
-                    f"its own: {', '.join(own) or 'none'}; of the recipe: {', '.join(trains)}"
-                )
-        self.changes = {key: value for key, value in changes.items() if key in self.cls.Params.model_fields}
-        for_recipe = self.settings.get("recipe", {}) | {k: v for k, v in changes.items() if k not in self.changes}
-        recipe = (self.dataset.declared_as, self.request.recipe, self.name)
-        self.recipe_name, self.recipe = read_recipe(*recipe, for_recipe)
-        network, networks = self.recipe.network, [*kit.NETWORKS, *self.plugins.names("network")]
-        if not is_bundled(network) and network not in networks:
-            raise HarnessError(f"recipe {self.recipe_name}, network {network!r}: {suggest(network, networks)}")
-        self.digests = {"dataset": self.revision, "recipe": digest(self.recipe.values_that_train())}
-        twice = set(self.scores) & set(self.cls.scores)
-        if twice:
-            raise HarnessError(f"--score {', '.join(sorted(twice))}: {self.name} has a score of that name already")
-        self.digests |= extras.asked(self.plugins, self.scores if extras.has_logits(self.cls) else (), self.metrics)
-
-    def _source(self, params: dict[str, Any]) -> dict[str, str]:
-        """The digests of the code; most cases have the same parameters, and files are read once for all of these."""
-        key = repr(params)
-        if key not in self.sources:
-            self.sources[key] = source_digests(self.plugins, self.name, self.recipe.network, params)
-        return self.sources[key]
-
-    def params(self, case: Case):
-        declared = case.params.get(self.name, {})
-        where = f"case {case.name!r}, {self.name} parameters" if declared else f"--set {self.name}"
-        return check(self.cls.Params, declared | self.changes, where)
-
-    def skip(self, protocol: Protocol, case: Case) -> str | None:
-        """Why the method does not apply to a case, or None."""
-        n_clusters = len(case.clusters) if protocol.labels == "visible" else None
-        with self.plugins.blame("method", self.name, "skip"):
-            reason = self.cls.skip(n_clusters, self.params(case))
-            if not isinstance(reason, str | None):
-                raise TypeError(f"a reason is a text, not {type(reason).__name__}")
-        return reason and one_line(reason)
-
-    def evaluations(self, protocol: Protocol, case: Case, anomaly_set: str) -> Iterator[Evaluation]:
-        """One for each seed; but for the seed they are alike, so that nothing else is made anew."""
-        first = self.evaluation(protocol, case, anomaly_set, 0)
-        for seed in dict.fromkeys(self.request.seeds):
-            yield replace(first, fit=first.fit.model_copy(update={"seed": seed}))
-
-    def evaluation(self, protocol: Protocol, case: Case, anomaly_set: str, seed: int) -> Evaluation:
-        labels = self.cls.uses_labels and protocol.labels == "visible"
-        clusters = case.clusters if labels else (case.normal,)
-        params = self.params(case).model_dump(mode="json")
-        fit = Fit(
-            method=self.name,
-            params={key: value for key, value in params.items() if key not in self.cls.scoring},
-            recipe=self.recipe.values_that_train(),
-            dataset=self.request.dataset,
-            dataset_params=self.dataset.params.model_dump(mode="json"),
-            clusters=tuple(sorted(tuple(sorted(cluster)) for cluster in clusters)),
-            labels=labels,
-            seed=seed,
-        )
-        owners = (self.name, protocol.name, self.request.dataset, "recipe")
-        return Evaluation(
-            protocol=protocol.name,
-            case=case.name,
-            declared_as=self.dataset.declared_as,
-            anomaly_set=anomaly_set,
-            recipe=self.recipe_name,
-            settings={owner: self.settings[owner] for owner in owners if owner in self.settings},
-            fit=fit,
-            scoring={key: params[key] for key in self.cls.scoring},
-            clusters=case.clusters,
-            anomaly=case.anomalies[anomaly_set],
-            digests={
-                "protocol": protocol.digest(case),
-                **self._source(fit.params),
-                **self.digests,
-            },
-        )
-
-
-def _compare(evaluation: Evaluation, plugins: Plugins, reason: str | None, store: Store | None) -> Planned:
-    """What is to be done about an evaluation; the reason is why it is skipped, if it is."""
-    record = store.find(evaluation.cell) if store else None
-    if record and not record.digests.keys() <= evaluation.digests.keys():
-        kept = extras.recorded(record.digests, plugins)
-        evaluation = replace(evaluation, digests=kept | evaluation.digests)
-    if reason:
-        return Planned(evaluation, "skipped", reason, recorded=record is not None and not changes(record, evaluation))
-    if record is None or record.status == "skipped":
-        return Planned(evaluation, "to run")
-    if record.status == "failed":
-        return Planned(evaluation, "failed", record.reason)
-    changed = changes(record, evaluation)
-    new = [part for part in extras.asked_for(changed) if part not in record.digests]
-    if new and new == changed:
-        return Planned(evaluation, "to run", f"{' and '.join(new)} asked for")
-    return Planned(evaluation, "stale", f"{' and '.join(changed)} changed") if changed else Planned(evaluation, "done")
-
-
 def outstanding(evaluations: Iterable[Evaluation], store: Store) -> list[Evaluation]:
     """Those that have yet to be carried out: what is on record as failed, or is stale, has."""
     return [
@@ -350,31 +166,3 @@ def changes(record: Record, evaluation: Evaluation) -> list[str]:
     """What has changed since a record was made."""
     changed = [part for part, value in evaluation.digests.items() if record.digests.get(part) != value]
     return [*changed, "parameters"] if record.params != evaluation.params else changed
-
-
-def _protocols(request: Request, settings: dict[str, dict[str, Any]], dataset: Dataset) -> list[Protocol]:
-    found: dict[str, Protocol] = {}
-    name = dataset.declared_as
-    for text in request.protocols:
-        protocol = read_protocol(text)
-        if protocol.name in settings:
-            protocol = read_protocol(text, name, settings[protocol.name])
-        if protocol.name in found:
-            raise HarnessError(f"--protocol {text}: a protocol named {protocol.name!r} is already asked for")
-        if name not in protocol.dataset and "stands_for" in type(dataset.params).model_fields:
-            raise HarnessError(
-                f"protocol {protocol.name}: not declared for {name!r}; name the data set that it stands for, of "
-                f"{', '.join(protocol.dataset)}: --set {dataset.name}.stands_for=NAME"
-            )
-        protocol.section(name)
-        found[protocol.name] = protocol
-    return list(found.values())
-
-
-def _cases(protocols: Iterable[Protocol], request: Request, dataset: str) -> list[tuple[Protocol, Case]]:
-    every = [(protocol, case) for protocol in protocols for case in protocol.cases(dataset)]
-    known = dict.fromkeys(case.name for _, case in every)
-    for name in request.cases:
-        if name not in known:
-            raise HarnessError(f"--case {name}: no such case in {', '.join(request.protocols)}; {suggest(name, known)}")
-    return [(protocol, case) for protocol, case in every if not request.cases or case.name in request.cases]

@@ -10,7 +10,8 @@ from tiny import DISTANCE, MEAN, case, fits, harness, named, plugin, spy
 
 from harness import kit
 from harness.digests import ENGINE
-from harness.plan import IDENTITY, Fit, Request, make_plan
+from harness.plan import IDENTITY, Fit
+from harness.planning import Request, make_plan
 from harness.plugins import Plugins
 
 TEST2 = ("--protocol", "test2")

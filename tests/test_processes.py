@@ -15,7 +15,7 @@ from tiny import MEAN, case, fits, harness, named, plugin, spy
 
 from harness import environment
 from harness.executors import processes
-from harness.plan import Request, make_plan
+from harness.planning import Request, make_plan
 from harness.plugins import Plugins
 
 MEET = """

@@ -151,7 +151,7 @@ def test_a_plugin_file_travels_where_its_path_leads_nowhere(here):
 
 
 def test_a_machine_with_another_method_or_harness_is_refused(here):
-    from harness.plan import Request, make_plan
+    from harness.planning import Request, make_plan
     from harness.plugins import Plugins
 
     path = plugin("mine")

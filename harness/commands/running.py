@@ -14,7 +14,8 @@ from harness.errors import HarnessError, Interrupted
 
 if TYPE_CHECKING:
     from harness.executors.ray import Cluster
-    from harness.plan import Plan, Request
+    from harness.plan import Plan
+    from harness.planning import Request
     from harness.plugins import Plugins
     from harness.records import Store
 
@@ -64,7 +65,7 @@ def run(
     harness run --protocol test2 --method subcluster,rotnet,ssl --dataset mnist --seed 0,1,2 --data ~/data
     """
     from harness.environment import check_device
-    from harness.plan import make_plan
+    from harness.planning import make_plan
     from harness.plugins import Plugins
     from harness.records import Store
 
@@ -95,7 +96,7 @@ def rescore(device: str, plugin_paths: tuple[Path, ...], results: Path, **wanted
     harness rescore --protocol test2 --method rotnet --set rotnet.aggregate=true
     """
     from harness.environment import check_device
-    from harness.plan import make_plan
+    from harness.planning import make_plan
     from harness.plugins import Plugins
     from harness.records import Store
 
@@ -178,7 +179,7 @@ def plan(plugin_paths: tuple[Path, ...], results: Path, **wanted: Any) -> None:
     harness plan --protocol test2 --method subcluster,rotnet,ssl --seed 0,1,2
     """
     from harness.estimate import estimate
-    from harness.plan import make_plan
+    from harness.planning import make_plan
     from harness.plugins import Plugins
     from harness.records import Store
 
@@ -210,7 +211,7 @@ def _aligned(head: list[str], rows: list[list[str]]) -> str:
 
 def _request(wanted: dict[str, Any]) -> Request:
     from harness.commands.hints import namesakes
-    from harness.plan import Request
+    from harness.planning import Request
 
     for line in namesakes(wanted["protocol"]):
         click.echo(line, err=True)

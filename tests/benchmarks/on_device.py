@@ -29,7 +29,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from harness.environment import choose_device, provenance
 from harness.kit import network
 from harness.kit.numerics import has_bfloat16
-from harness.plan import Request, make_plan
+from harness.planning import Request, make_plan
 from harness.plugins import Plugins
 from harness.recipe import read_recipe
 

@@ -15,7 +15,8 @@ from tiny import harness, plugin
 
 from harness.arrays import npz
 from harness.metrics import Metrics, measure
-from harness.plan import Evaluation, Request, make_plan
+from harness.plan import Evaluation
+from harness.planning import Request, make_plan
 from harness.plugins import Plugins
 from harness.progress import Reporter
 from harness.records import Store
