@@ -79,7 +79,7 @@ def estimate(plan: Plan, store: Store) -> Estimate | None:
             continue
         alike = _closest(fit, evaluations[0].params, known)
         training, scoring = _seconds(fit, evaluations, alike)
-        seconds += len(fits) * scoring + sum(not store.has_fit(one.id) for one in fits) * training
+        seconds += len(fits) * scoring + sum(not store.fits.has(one.id) for one in fits) * training
         judged += len(fits)
         used.update({id(one): one for one in alike})
     return Estimate(seconds, judged, len(used), hardware, unknown)

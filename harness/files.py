@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import signal
 import tempfile
@@ -51,6 +52,11 @@ def write_whole(path: Path, data: bytes) -> None:
         raise Unwritable(
             f"{path.parent}: can't write there: {error.strerror}; make room, then run the same command to go on"
         ) from error
+
+
+def sha256(data: bytes) -> str:
+    """What tells a whole file from a damaged one: 64 hex digits."""
+    return hashlib.sha256(data).hexdigest()
 
 
 @contextlib.contextmanager

@@ -138,14 +138,14 @@ class Plan:
         said = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
         todo = f"{len(jobs)} fit(s) to train or load" if jobs else "nothing to train"
         if jobs and store:
-            kept = sum(store.has_fit(fit.id, each[0].fit_digests) for fit, each in jobs)
+            kept = sum(store.fits.has(fit.id, each[0].fit_digests) for fit, each in jobs)
             todo = f"{len(jobs) - kept} fit(s) to train, {kept} to score only"
         return f"{len(self.planned)} evaluations ({said}); {todo}"
 
     def of_finished_fits(self, store: Store) -> Plan:
         """The part of the plan that needs no training."""
         waiting = {fit.id: each[0] for fit, each in self.jobs()}
-        missing = {name for name, one in waiting.items() if not store.find_fit(name, one.fit_digests)}
+        missing = {name for name, one in waiting.items() if not store.fits.find(name, one.fit_digests)}
         return Plan([one for one in self.planned if one.evaluation.fit.id not in missing])
 
     def skips(self) -> list[Planned]:

@@ -1,13 +1,10 @@
-"""The results store: one JSON record per evaluation, its per-image scores beside it, and the fits that were trained.
+"""The results store: one JSON record per evaluation, its per-image scores beside it, and the fits that they are of.
 
     records/<protocol>/<dataset>/<method>/<case>…json    what an evaluation leaves behind, for good
     records/…/<the same name>.<hash>.npz                 its per-image scores: `normal.<score>`, `anomaly.<score>`
                                                          (in a published folder as ranks, see `harness.ranks`)
-    fits/<fit>.json, fits/<fit>.safetensors              a finished fit: what it is, and what it learnt
-    checkpoints/<fit>-…/                                 half a fit, while it is trained
-    failures/<fit>.txt                                   the traceback of a fit that failed
-    claims/<fit>.lock                                    held by the process that carries the fit out
     superseded/…                                         records that a newer one has replaced
+    fits/, checkpoints/, claims/, failures/              of the trainings: see `harness.fits`
     protocols/<protocol>.toml                            of a published folder: those of its records, if not bundled
 
 Every file is written beside its place and moved there in one step, so a reader never sees half of one. A record names
@@ -18,14 +15,12 @@ from __future__ import annotations
 
 import gc
 import glob
-import hashlib
 import heapq
-import json
 import os
 import re
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -34,14 +29,14 @@ from pydantic import Field, ValidationError
 
 from harness.arrays import npz, read_npz
 from harness.errors import HarnessError
-from harness.files import finishing, locked, sweep, write_whole
+from harness.files import finishing, sha256, sweep, write_whole
+from harness.fits import Fits
 from harness.metrics import Metrics
 from harness.ranks import from_ranks
-from harness.spec import Spec, digest
+from harness.spec import Spec, as_json, digest
 
 if TYPE_CHECKING:
     import numpy as np
-    from torch import Tensor
 
 SCHEMA = 1
 
@@ -134,26 +129,12 @@ class Record(Spec):
         return {owner: changes for owner, changes in self.settings.items() if owner != self.method}
 
 
-class FitFile(Spec):
-    """A finished fit on disk, beside the tensors that it learnt."""
-
-    fit: dict[str, Any]
-    task: dict[str, Any]
-    digests: dict[str, str]
-    sha256: str = ""
-    """Of the tensors' file."""
-    seconds: float
-    images_per_second: float | None = None
-    peak_memory_mib: float | None = None
-    diagnostics: dict[str, float] = Field(default_factory=dict)
-    numerics: dict[str, str | int | float | bool] = Field(default_factory=dict)
-
-
 class Store:
     """A results folder."""
 
     def __init__(self, root: Path, option: str = "--results"):
         self.root = Path(root)
+        self.fits = Fits(self.root)
         self._records = str(self.root / "records")
         for place in (self.root, *self.root.parents):
             if place.exists() and not place.is_dir():
@@ -204,7 +185,7 @@ class Store:
                 write_whole(self._npz(record), data)
             old = self._supersede(path) if supersede else self._scores_of(path)
             # The one step in which the new record and its scores take the place of the old ones.
-            write_whole(path, _dump(record.model_dump(mode="json")))
+            write_whole(path, as_json(record))
             if old and old != self._npz(record):
                 old.unlink(missing_ok=True)
         return record
@@ -277,70 +258,6 @@ class Store:
         """The files of a record: itself, and its scores if it has any."""
         return [self._json(record.cell), *([self._npz(record)] if record.scores_sha256 else [])]
 
-    def keep_fit(self, identity: str, file: FitFile, state: Mapping[str, Tensor]) -> None:
-        """Keep what a fit learnt, so that it can be scored again without training."""
-        from safetensors.torch import save
-
-        # Cloned, since the format has no word for tensors that share memory.
-        data = save({name: tensor.detach().cpu().clone().contiguous() for name, tensor in state.items()})
-        file = file.model_copy(update={"sha256": sha256(data)})
-        self.put_fit(identity, _dump(file.model_dump(mode="json")), data)
-
-    def put_fit(self, identity: str, file: bytes, tensors: bytes) -> None:
-        """Keep the two files of a fit as they are."""
-        with finishing():
-            write_whole(self.root / "fits" / f"{identity}.safetensors", tensors)
-            write_whole(self.root / "fits" / f"{identity}.json", file)
-
-    def has_fit(self, identity: str, digests: dict[str, str] | None = None) -> bool:
-        """Whether a finished fit is kept: any, or one of these digests. What it learnt is not looked at."""
-        path = self.root / "fits" / f"{identity}.json"
-        try:
-            return path.exists() and (not digests or FitFile.model_validate_json(path.read_bytes()).digests == digests)
-        except (OSError, ValidationError):
-            return False
-
-    def get_fit(self, identity: str) -> tuple[bytes, bytes] | None:
-        """The two files of a fit as they are, or None if there are none."""
-        path = self.root / "fits" / f"{identity}.json"
-        try:
-            return path.read_bytes(), path.with_suffix(".safetensors").read_bytes()
-        except OSError:
-            return None
-
-    def checkpoints(self, identity: str, digests: dict[str, str]) -> Path:
-        """The folder for checkpoints of a fit: another one once its method or data have changed."""
-        return self.root / "checkpoints" / f"{identity}-{digest(digests)[:8]}"
-
-    def find_fit(self, identity: str, digests: dict[str, str]) -> tuple[FitFile, dict[str, Tensor]] | None:
-        """A finished fit and what it learnt; None if there is none of these digests, or a damaged one."""
-        from safetensors import SafetensorError
-        from safetensors.torch import load
-
-        try:
-            content, data = self.get_fit(identity) or (b"", b"")
-            file = FitFile.model_validate_json(content)
-            return (file, load(data)) if file.digests == digests and file.sha256 == sha256(data) else None
-        except (ValidationError, SafetensorError):
-            return None
-
-    def claim(self, identity: str) -> AbstractContextManager[bool]:
-        """Whether a fit is ours to carry out: False while another process is at it.
-
-        The system holds the claim, so a process that dies gives its claims back.
-
-        Raises:
-            Unwritable: the folder takes no claims.
-        """
-        return locked(self.root / "claims" / f"{identity}.lock")
-
-    def failure(self, identity: str) -> Path:
-        """Where the traceback of a fit that failed is."""
-        return self.root / "failures" / f"{identity}.txt"
-
-    def keep_failure(self, identity: str, traceback: str) -> None:
-        write_whole(self.failure(identity), traceback.encode(errors="backslashreplace"))
-
     def _read(self, path: str, cell: tuple[str, ...] | None = None) -> Record:
         """The record in a place, seen to be that of its cell: whatever cell belongs there, if none is given."""
         try:
@@ -399,11 +316,3 @@ def _garbage_left() -> Iterator[None]:
     finally:
         if looked:
             gc.enable()
-
-
-def sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
-
-
-def _dump(data: Any) -> bytes:
-    return (json.dumps(data, indent=1, allow_nan=False) + "\n").encode()

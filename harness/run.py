@@ -18,6 +18,7 @@ from harness.digests import require_named
 from harness.environment import provenance, seeded, threads
 from harness.errors import FAILURES, DataDamaged, DataMissing, Diverged, HarnessError, Unwritable, line_in, told
 from harness.extras import added_metrics, added_scores, names_of
+from harness.fits import FitFile
 from harness.method import Images, Method, Run, Task
 from harness.metrics import measure
 from harness.peak import Peak
@@ -25,7 +26,7 @@ from harness.plan import Evaluation, Fit
 from harness.plugins import Plugins
 from harness.progress import Reporter
 from harness.recipe import Recipe
-from harness.records import FitFile, Record, Store
+from harness.records import Record, Store
 from harness.scoring import checked_scores, compact
 
 if TYPE_CHECKING:
@@ -131,7 +132,7 @@ class Worker:
         """
         text = "".join(traceback.format_exception(error))
         with contextlib.suppress(Unwritable):
-            self.store.keep_failure(evaluation.fit.id, text)
+            self.store.fits.keep_failure(evaluation.fit.id, text)
         # The errors of our own say all there is to say.
         files = () if isinstance(error, HarnessError | Diverged) else [one.path for one in self.plugins.sources]
         reason = told(error) + line_in(error, files)
@@ -172,8 +173,8 @@ class _Job:
         wanted = self.evaluations[0].fit_digests
         if "network" in wanted:
             kit.BUILDERS[recipe.network] = self.worker.plugins.get("network", recipe.network)
-        self.checkpoints = store.checkpoints(fit.id, wanted)
-        found = store.find_fit(fit.id, wanted)
+        self.checkpoints = store.fits.checkpoints(fit.id, wanted)
+        found = store.fits.find(fit.id, wanted)
         if found:
             kept, state = found
             self.worker.reporter.fit_reused(fit)
@@ -210,7 +211,7 @@ class _Job:
             )
             state = self.method.state()
             if state is not None:
-                store.keep_fit(fit.id, file, state)
+                store.fits.keep(fit.id, file, state)
         if found or state is not None:  # else they are needed until all is scored
             self.forget_checkpoints()
         switch_to_scoring(self.method)

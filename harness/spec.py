@@ -26,6 +26,11 @@ class Params(Spec):
     """Base of the parameters that a method or data set declares; each field needs a default."""
 
 
+def as_json(spec: Spec) -> bytes:
+    """A spec as a file, one value a line."""
+    return (json.dumps(spec.model_dump(mode="json"), indent=1, allow_nan=False) + "\n").encode()
+
+
 S = TypeVar("S", bound=BaseModel)
 
 

@@ -109,7 +109,7 @@ def test_the_claim_of_a_process_that_died_is_taken_over(here):
     process = victim.start(*words)
     meet(process)
     (claim,) = Path("results/claims").iterdir()
-    with Store(Path("results")).claim(claim.stem) as ours:
+    with Store(Path("results")).fits.claim(claim.stem) as ours:
         assert not ours
     process.kill()
     process.join()

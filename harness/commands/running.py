@@ -164,7 +164,7 @@ def _carry_out(
     for line in below_chance(records, plugins):
         click.echo(line, err=True)
     if failed:
-        traces = dict.fromkeys(store.failure(record.fit) for record in failed)
+        traces = dict.fromkeys(store.fits.failure(record.fit) for record in failed)
         first, more = next(iter(traces)), f" and {len(traces) - 1} more there" if len(traces) > 1 else ""
         click.echo(f"{len(failed)} evaluation(s) failed; the traceback is in {first}{more}", err=True)
         raise SystemExit(1)

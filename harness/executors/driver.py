@@ -115,7 +115,7 @@ class Driver(ABC):
     def _submit(self, fit: Fit, evaluations: list[Evaluation]) -> bool:
         """Hand a fit over, unless another process is at it."""
         store, claim = self.worker.store, contextlib.ExitStack()
-        if not claim.enter_context(store.claim(fit.id)):
+        if not claim.enter_context(store.fits.claim(fit.id)):
             return False
         missing = outstanding(evaluations, store)
         if not missing:
@@ -128,7 +128,7 @@ class Driver(ABC):
     def _hand_over(
         self, fit: Fit, evaluations: list[Evaluation], claim: contextlib.ExitStack, files: FitFiles | None = None
     ) -> None:
-        task = self.start(fit, evaluations, self.worker.store.has_fit(fit.id), files)
+        task = self.start(fit, evaluations, self.worker.store.fits.has(fit.id), files)
         self.running[task] = fit, evaluations, claim
 
     def _take(self, task: Any) -> None:
@@ -145,7 +145,7 @@ class Driver(ABC):
                     self.worker.fail(evaluation, error)
             else:
                 if outcome.wants_files:
-                    self._hand_over(fit, evaluations, claim.pop_all(), self.worker.store.get_fit(fit.id))
+                    self._hand_over(fit, evaluations, claim.pop_all(), self.worker.store.fits.read(fit.id))
                     return
                 self._record(fit, evaluations, outcome)
         self.worker.reporter.fit_finished(fit)
@@ -158,9 +158,9 @@ class Driver(ABC):
             getattr(reporter, outcome.begun)(fit)
         if outcome.brought:
             if outcome.fit:
-                store.put_fit(fit.id, *outcome.fit)
+                store.fits.put(fit.id, *outcome.fit)
             if outcome.traceback:
-                store.keep_failure(fit.id, outcome.traceback)
+                store.fits.keep_failure(fit.id, outcome.traceback)
             for record, scores in zip(outcome.records, outcome.scores, strict=True):
                 store.write(record, scores)
         for evaluation, record in zip(evaluations, outcome.records, strict=True):

@@ -27,7 +27,7 @@ def execute(plan: Plan, worker: Worker) -> None:
 
 def _attempt(fit: Fit, evaluations: Sequence[Evaluation], worker: Worker) -> bool:
     """Carry out a fit, unless another process is at it; what that one has recorded meanwhile is not done again."""
-    with worker.store.claim(fit.id) as ours:
+    with worker.store.fits.claim(fit.id) as ours:
         if not ours:
             return False
         missing = outstanding(evaluations, worker.store)

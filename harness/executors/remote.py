@@ -104,11 +104,11 @@ def carry_out(
             if outcome.wants_files:
                 return outcome
             if files:
-                store.put_fit(fit.id, *files)
+                store.fits.put(fit.id, *files)
             outcome.brought = True
             outcome.records = worker.carry_out(fit, evaluations)
             outcome.scores = [store.scores(one) if one.scores_sha256 else None for one in outcome.records]
-            after, failure = store.get_fit(fit.id), store.failure(fit.id)
+            after, failure = store.fits.read(fit.id), store.fits.failure(fit.id)
             outcome.fit = after if after != files else None
             outcome.traceback = failure.read_text() if failure.exists() else ""
     except HarnessError as error:

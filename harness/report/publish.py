@@ -15,12 +15,12 @@ from pydantic import ValidationError
 
 from harness.arrays import npz
 from harness.errors import HarnessError
-from harness.files import write_whole
+from harness.files import sha256, write_whole
 from harness.metrics import Metrics, measure
 from harness.plugins import Plugins
 from harness.protocol import carried
 from harness.ranks import to_ranks
-from harness.records import Record, Store, sha256
+from harness.records import Record, Store
 from harness.report.leaderboard import Leaderboard, leaderboards, not_bundled, own_protocols
 from harness.report.published import read_published
 from harness.report.table import FORMATS, render_all

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from harness.environment import seeded
 from harness.errors import HarnessError
+from harness.fits import FitFile, Fits
 from harness.metrics import measure
-from harness.records import FitFile, Store
 from harness.run import switch_to_scoring
 from harness.testing.findings import calling, require
 from harness.testing.imports import imports_nothing_heavy
@@ -208,9 +208,9 @@ def saved(trial: Trial) -> str:
 
 def _through_disk(fitted: Fitted, state: dict[str, Tensor]) -> dict[str, Tensor]:
     with tempfile.TemporaryDirectory() as folder:
-        store, digests = Store(Path(folder)), {"method": ""}
-        store.keep_fit("a-fit", FitFile(fit={}, task=asdict(fitted.task), digests=digests, seconds=0), state)
-        return store.find_fit("a-fit", digests)[1]
+        fits, digests = Fits(Path(folder)), {"method": ""}
+        fits.keep("a-fit", FitFile(fit={}, task=asdict(fitted.task), digests=digests, seconds=0), state)
+        return fits.find("a-fit", digests)[1]
 
 
 def extras(trial: Trial) -> str:

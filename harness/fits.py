@@ -1,0 +1,108 @@
+"""The fits of a results folder: what was trained, to be scored again; who trains what; and how trainings failed.
+
+fits/<fit>.json, fits/<fit>.safetensors    a finished fit: what it is, and what it learnt
+checkpoints/<fit>-…/                       half a fit, while it is trained
+claims/<fit>.lock                          held by the process that carries the fit out
+failures/<fit>.txt                         the traceback of a fit that failed
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field, ValidationError
+
+from harness.files import finishing, locked, sha256, write_whole
+from harness.spec import Spec, as_json, digest
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class FitFile(Spec):
+    """A finished fit on disk, beside the tensors that it learnt."""
+
+    fit: dict[str, Any]
+    task: dict[str, Any]
+    digests: dict[str, str]
+    sha256: str = ""
+    """Of the tensors' file."""
+    seconds: float
+    images_per_second: float | None = None
+    peak_memory_mib: float | None = None
+    diagnostics: dict[str, float] = Field(default_factory=dict)
+    numerics: dict[str, str | int | float | bool] = Field(default_factory=dict)
+
+
+class Fits:
+    """Those of the results folder `root`, by their identity."""
+
+    def __init__(self, root: Path):
+        self.root = root
+
+    def keep(self, identity: str, file: FitFile, state: Mapping[str, Tensor]) -> None:
+        """Keep what a fit learnt, so that it can be scored again without training."""
+        from safetensors.torch import save
+
+        # Cloned, since the format has no word for tensors that share memory.
+        data = save({name: tensor.detach().cpu().clone().contiguous() for name, tensor in state.items()})
+        file = file.model_copy(update={"sha256": sha256(data)})
+        self.put(identity, as_json(file), data)
+
+    def put(self, identity: str, file: bytes, tensors: bytes) -> None:
+        """Keep the two files of a fit as they are."""
+        with finishing():
+            write_whole(self.root / "fits" / f"{identity}.safetensors", tensors)
+            write_whole(self.root / "fits" / f"{identity}.json", file)
+
+    def has(self, identity: str, digests: dict[str, str] | None = None) -> bool:
+        """Whether a finished fit is kept: any, or one of these digests. What it learnt is not looked at."""
+        path = self.root / "fits" / f"{identity}.json"
+        try:
+            return path.exists() and (not digests or FitFile.model_validate_json(path.read_bytes()).digests == digests)
+        except (OSError, ValidationError):
+            return False
+
+    def read(self, identity: str) -> tuple[bytes, bytes] | None:
+        """The two files of a fit as they are, or None if there are none."""
+        path = self.root / "fits" / f"{identity}.json"
+        try:
+            return path.read_bytes(), path.with_suffix(".safetensors").read_bytes()
+        except OSError:
+            return None
+
+    def checkpoints(self, identity: str, digests: dict[str, str]) -> Path:
+        """The folder for checkpoints of a fit: another one once its method or data have changed."""
+        return self.root / "checkpoints" / f"{identity}-{digest(digests)[:8]}"
+
+    def find(self, identity: str, digests: dict[str, str]) -> tuple[FitFile, dict[str, Tensor]] | None:
+        """A finished fit and what it learnt; None if there is none of these digests, or a damaged one."""
+        from safetensors import SafetensorError
+        from safetensors.torch import load
+
+        try:
+            content, data = self.read(identity) or (b"", b"")
+            file = FitFile.model_validate_json(content)
+            return (file, load(data)) if file.digests == digests and file.sha256 == sha256(data) else None
+        except (ValidationError, SafetensorError):
+            return None
+
+    def claim(self, identity: str) -> AbstractContextManager[bool]:
+        """Whether a fit is ours to carry out: False while another process is at it.
+
+        The system holds the claim, so a process that dies gives its claims back.
+
+        Raises:
+            Unwritable: the folder takes no claims.
+        """
+        return locked(self.root / "claims" / f"{identity}.lock")
+
+    def failure(self, identity: str) -> Path:
+        """Where the traceback of a fit that failed is."""
+        return self.root / "failures" / f"{identity}.txt"
+
+    def keep_failure(self, identity: str, traceback: str) -> None:
+        write_whole(self.failure(identity), traceback.encode(errors="backslashreplace"))
