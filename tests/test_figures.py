@@ -147,6 +147,19 @@ def test_clusters_have_a_panel_for_each_normal_set_and_a_cross_for_each_random_p
     assert set(labels[2:]) == {"95 % interval", "the paper's number", "a random partition"}
 
 
+def test_a_variant_of_many_settings_has_several_lines_in_the_legend():
+    settings = {"subcluster": {"lr": 0.001, "optimizer": "adam", "weight_decay": 0, "epochs": 20}}
+    records = records_of("test2", "mnist", ALL)
+    changed = [one.model_copy(update={"settings": settings}) for one in records if one.method == "subcluster"]
+    figure = lines(records + changed, read_protocol("test2"), "number of normal classes")
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert "Proposed (epochs=20, lr=0.001, optimizer='adam', weight_decay=0) ODIN" in [
+        " ".join(one.split()) for one in labels
+    ]
+    assert max(len(line) for label in labels for line in label.splitlines()) <= 36
+    assert_legible(figure)
+
+
 def test_near_and_far_have_a_panel_each():
     records = records_of("test4", "imagenet", TWO | {"ssl": ("KL",)})
     found = panels(lines(records, read_protocol("test4"), "normal set"))

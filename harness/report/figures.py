@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
 
 NUMBERED = re.compile(r"(?:(?P<study>.+) )?(?P<number>\d+)(?P<partitions>, .+)?")
 """A row that is a point of a study: "5", "car 4", "car 4, random partitions"."""
+
+LEGEND = 36
+"""Characters a line of the legend: a variant's name tells every setting."""
 
 
 @dataclass
@@ -89,8 +93,9 @@ def lines(
         _limit(grid, every)
         handles = _legend(every)
         # Room for a legend of any length, so that it never covers a line.
-        figure.set_figwidth(figure.get_figwidth() + 0.75 + 0.06 * max(len(handle.get_label()) for handle in handles))
-        figure.set_figheight(max(figure.get_figheight(), 0.17 * len(handles) + 0.2))
+        texts = [text for handle in handles for text in handle.get_label().splitlines()]
+        figure.set_figwidth(figure.get_figwidth() + 0.75 + 0.06 * max(map(len, texts)))
+        figure.set_figheight(max(figure.get_figheight(), 0.17 * len(texts) + 0.2))
         figure.legend(handles=handles, loc="outside right upper")
         return figure
 
@@ -238,7 +243,8 @@ def _legend(drawn: Sequence[Line]) -> list[Line2D]:
     from matplotlib.lines import Line2D
 
     alone = {"linestyle": "none", "markerfacecolor": "none", "color": GREY}
-    handles = [Line2D([], [], **look.line) for look in dict.fromkeys(line.look for line in drawn)]
+    looks_drawn = dict.fromkeys(line.look for line in drawn)
+    handles = [Line2D([], [], **look.line | {"label": textwrap.fill(look.label, LEGEND)}) for look in looks_drawn]
     handles.append(Line2D([], [], marker="|", markersize=9, label="95 % interval", **alone))
     if any(line.paper for line in drawn):
         handles.append(Line2D([], [], marker="o", label="the paper's number", **alone))
