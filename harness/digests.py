@@ -29,7 +29,7 @@ def dataset_digest(dataset: Dataset) -> str:
 
 def source_digests(plugins: Plugins, method: str, network: str, params: Mapping[str, Any]) -> dict[str, str]:
     """Of the code that makes a fit: the method's file, those of the methods that its parameters name, the engine, and
-    the network's file if a plugin brings it."""
+    the network's file if a plugin brings it. Which parts a fit depends on says `harness.plan.OF_A_FIT`."""
     digests = {"method": plugins.entry("method", method).source.digest(), "engine": str(ENGINE)}
     if not is_bundled(network):
         digests["network"] = plugins.entry("network", network).source.digest()

@@ -4,6 +4,8 @@ fits/<fit>.json, fits/<fit>.safetensors    a finished fit: what it is, and what 
 checkpoints/<fit>-…/                       half a fit, while it is trained
 claims/<fit>.lock                          held by the process that carries the fit out
 failures/<fit>.txt                         the traceback of a fit that failed
+
+Every file is written beside its place and moved there in one step, and a fit without its tensors is none.
 """
 
 from __future__ import annotations
@@ -22,8 +24,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-class FitFile(Spec):
-    """A finished fit on disk, beside the tensors that it learnt."""
+class KeptFit(Spec):
+    """What a finished fit was, and how it went; the tensors that it learnt are in a file beside this."""
 
     fit: dict[str, Any]
     task: dict[str, Any]
@@ -37,36 +39,41 @@ class FitFile(Spec):
     numerics: dict[str, str | int | float | bool] = Field(default_factory=dict)
 
 
+FitFiles = tuple[bytes, bytes]
+"""The two files of a finished fit, as they are."""
+
+
 class Fits:
-    """Those of the results folder `root`, by their identity."""
+    """The fits of the results folder `root`, by their identity."""
 
     def __init__(self, root: Path):
         self.root = root
 
-    def keep(self, identity: str, file: FitFile, state: Mapping[str, Tensor]) -> None:
+    def keep(self, identity: str, kept: KeptFit, state: Mapping[str, Tensor]) -> None:
         """Keep what a fit learnt, so that it can be scored again without training."""
         from safetensors.torch import save
 
         # Cloned, since the format has no word for tensors that share memory.
         data = save({name: tensor.detach().cpu().clone().contiguous() for name, tensor in state.items()})
-        file = file.model_copy(update={"sha256": sha256(data)})
-        self.put(identity, as_json(file), data)
+        kept = kept.model_copy(update={"sha256": sha256(data)})
+        self.put_files(identity, (as_json(kept), data))
 
-    def put(self, identity: str, file: bytes, tensors: bytes) -> None:
+    def put_files(self, identity: str, files: FitFiles) -> None:
         """Keep the two files of a fit as they are."""
+        about, tensors = files
         with finishing():
             write_whole(self.root / "fits" / f"{identity}.safetensors", tensors)
-            write_whole(self.root / "fits" / f"{identity}.json", file)
+            write_whole(self.root / "fits" / f"{identity}.json", about)
 
     def has(self, identity: str, digests: dict[str, str] | None = None) -> bool:
         """Whether a finished fit is kept: any, or one of these digests. What it learnt is not looked at."""
         path = self.root / "fits" / f"{identity}.json"
         try:
-            return path.exists() and (not digests or FitFile.model_validate_json(path.read_bytes()).digests == digests)
+            return path.exists() and (not digests or KeptFit.model_validate_json(path.read_bytes()).digests == digests)
         except (OSError, ValidationError):
             return False
 
-    def read(self, identity: str) -> tuple[bytes, bytes] | None:
+    def files(self, identity: str) -> FitFiles | None:
         """The two files of a fit as they are, or None if there are none."""
         path = self.root / "fits" / f"{identity}.json"
         try:
@@ -78,15 +85,15 @@ class Fits:
         """The folder for checkpoints of a fit: another one once its method or data have changed."""
         return self.root / "checkpoints" / f"{identity}-{digest(digests)[:8]}"
 
-    def find(self, identity: str, digests: dict[str, str]) -> tuple[FitFile, dict[str, Tensor]] | None:
+    def find(self, identity: str, digests: dict[str, str]) -> tuple[KeptFit, dict[str, Tensor]] | None:
         """A finished fit and what it learnt; None if there is none of these digests, or a damaged one."""
         from safetensors import SafetensorError
         from safetensors.torch import load
 
         try:
-            content, data = self.read(identity) or (b"", b"")
-            file = FitFile.model_validate_json(content)
-            return (file, load(data)) if file.digests == digests and file.sha256 == sha256(data) else None
+            about, data = self.files(identity) or (b"", b"")
+            kept = KeptFit.model_validate_json(about)
+            return (kept, load(data)) if kept.digests == digests and kept.sha256 == sha256(data) else None
         except (ValidationError, SafetensorError):
             return None
 

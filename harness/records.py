@@ -1,4 +1,4 @@
-"""The results store: one JSON record per evaluation, its per-image scores beside it, and the fits that they are of.
+"""The results store: one JSON record per evaluation, and its per-image scores beside it.
 
     records/<protocol>/<dataset>/<method>/<case>…json    what an evaluation leaves behind, for good
     records/…/<the same name>.<hash>.npz                 its per-image scores: `normal.<score>`, `anomaly.<score>`

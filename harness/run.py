@@ -18,7 +18,7 @@ from harness.digests import require_named
 from harness.environment import provenance, seeded, threads
 from harness.errors import FAILURES, DataDamaged, DataMissing, Diverged, HarnessError, Unwritable, line_in, told
 from harness.extras import added_metrics, added_scores, names_of
-from harness.fits import FitFile
+from harness.fits import KeptFit
 from harness.method import Images, Method, Run, Task
 from harness.metrics import measure
 from harness.peak import Peak
@@ -199,7 +199,7 @@ class _Job:
             self.run.numerics = {"threads": threads(), **self.run.numerics, "device": self.run.device}
             if self.worker.jobs > 1:
                 self.run.numerics["jobs"] = self.worker.jobs
-            file = FitFile(
+            file = KeptFit(
                 fit=fit.model_dump(mode="json"),
                 task=asdict(task),
                 digests=wanted,

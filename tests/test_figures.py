@@ -16,7 +16,7 @@ from sklearn.metrics import auc, roc_auc_score
 
 from harness.metrics import measure, pooled_interval
 from harness.protocol import read_protocol
-from harness.report.figures import draw, lines
+from harness.report.figures import LEGEND_WIDTH, draw, lines
 from harness.report.look import COLOURS, looks, save
 from harness.report.published import read_published
 from harness.report.roc import mean_roc, roc_and_histogram
@@ -156,7 +156,7 @@ def test_a_variant_of_many_settings_has_several_lines_in_the_legend():
     assert "Proposed (epochs=20, lr=0.001, optimizer='adam', weight_decay=0) ODIN" in [
         " ".join(one.split()) for one in labels
     ]
-    assert max(len(line) for label in labels for line in label.splitlines()) <= 36
+    assert max(len(line) for label in labels for line in label.splitlines()) <= LEGEND_WIDTH
     assert_legible(figure)
 
 
@@ -279,6 +279,17 @@ def test_histograms_hold_every_image_of_the_lowest_seed():
 def test_roc_figures_are_legible(methods):
     records, scores = scored(methods)
     assert_legible(roc_and_histogram(records, read_protocol("test2"), scores))
+
+
+def test_a_roc_figure_of_variants_with_many_settings_is_legible():
+    records, scores = scored(ALL)
+    settings = {"subcluster": {"lr": 0.001, "optimizer": "adam", "weight_decay": 0, "epochs": 20}}
+    changed = [one.model_copy(update={"settings": settings}) for one in records if one.method == "subcluster"]
+    figure = roc_and_histogram(records + changed, read_protocol("test2"), scores)
+    assert_legible(figure)
+    titles = [axes.title for axes in figure.axes if "weight_decay=0" in axes.get_title()]
+    assert len(titles) == 2
+    assert min(title.get_fontsize() for title in titles) > 4
 
 
 def test_a_line_is_broken_where_nothing_was_run():

@@ -207,7 +207,7 @@ from harness.kit import nearest
 before = dict(os.environ)
 nearest(torch.eye(3), torch.eye(3), 1, "euclidean")
 assert dict(os.environ) == before
-blas = [one for one in threadpool_info() if "faiss" in one["filepath"] and one["user_api"] == "blas"]
+blas = [one for one in threadpool_info() if "faiss_cpu.libs" in one["filepath"] and one["user_api"] == "blas"]
 print(*(one["architecture"] for one in blas))
 """
 

@@ -12,8 +12,8 @@ from typing import Any
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(
-    ["faiss", "harness.cli", "harness.executors.local", "harness.kit.train", "harness.run",
-     "harness.report.leaderboard", "pandas", "scipy.stats", "sklearn.datasets", "sklearn.metrics", "torchvision"]
+    ["harness.cli", "harness.executors.local", "harness.kit.train", "harness.run", "harness.report.leaderboard",
+     "pandas", "scipy.stats", "sklearn.datasets", "sklearn.metrics", "torchvision"]
 )  # fmt: skip
 
 

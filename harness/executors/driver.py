@@ -13,7 +13,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import harness
-from harness.executors.remote import FitFiles, Outcome, Setup
+from harness.executors.remote import Outcome, Setup
+from harness.fits import FitFiles
 from harness.plan import Evaluation, Fit, Plan, outstanding
 from harness.run import Worker
 
@@ -145,7 +146,7 @@ class Driver(ABC):
                     self.worker.fail(evaluation, error)
             else:
                 if outcome.wants_files:
-                    self._hand_over(fit, evaluations, claim.pop_all(), self.worker.store.fits.read(fit.id))
+                    self._hand_over(fit, evaluations, claim.pop_all(), self.worker.store.fits.files(fit.id))
                     return
                 self._record(fit, evaluations, outcome)
         self.worker.reporter.fit_finished(fit)
@@ -158,7 +159,7 @@ class Driver(ABC):
             getattr(reporter, outcome.begun)(fit)
         if outcome.brought:
             if outcome.fit:
-                store.fits.put(fit.id, *outcome.fit)
+                store.fits.put_files(fit.id, outcome.fit)
             if outcome.traceback:
                 store.fits.keep_failure(fit.id, outcome.traceback)
             for record, scores in zip(outcome.records, outcome.scores, strict=True):

@@ -18,7 +18,8 @@ from typing import Any
 
 from harness.errors import HarnessError
 from harness.executors.driver import PATIENCE, Driver, Lost, begun, setup
-from harness.executors.remote import FitFiles, Outcome, Setup, carry_out
+from harness.executors.remote import Outcome, Setup, carry_out
+from harness.fits import FitFiles
 from harness.plan import Evaluation, Fit, Plan
 from harness.run import Worker
 

@@ -18,6 +18,7 @@ from harness.digests import dataset_digest, source_digests
 from harness.environment import choose_device
 from harness.errors import HarnessError
 from harness.extras import asked, names_of
+from harness.fits import FitFiles
 from harness.plan import Evaluation, Fit, outstanding
 from harness.plugins import Plugins
 from harness.progress import Reporter
@@ -31,8 +32,6 @@ EPOCH_SECONDS = 0.5
 """How long a fit keeps silent between epochs, at least."""
 
 
-FitFiles = tuple[bytes, bytes]
-"""The two files of a fit that was trained."""
 Tell = Callable[[str, str, tuple], object]
 """Takes an event of the reporter, a fit's identity, and further values."""
 
@@ -104,11 +103,11 @@ def carry_out(
             if outcome.wants_files:
                 return outcome
             if files:
-                store.fits.put(fit.id, *files)
+                store.fits.put_files(fit.id, files)
             outcome.brought = True
             outcome.records = worker.carry_out(fit, evaluations)
             outcome.scores = [store.scores(one) if one.scores_sha256 else None for one in outcome.records]
-            after, failure = store.fits.read(fit.id), store.fits.failure(fit.id)
+            after, failure = store.fits.files(fit.id), store.fits.failure(fit.id)
             outcome.fit = after if after != files else None
             outcome.traceback = failure.read_text() if failure.exists() else ""
     except HarnessError as error:

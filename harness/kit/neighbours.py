@@ -5,7 +5,6 @@ Vectors are (N, D), of any float type and on any device; the search runs on the 
 
 from __future__ import annotations
 
-import importlib
 import os
 from functools import cache
 from types import ModuleType
@@ -96,7 +95,7 @@ def knn_accuracy(
 
 
 def kmeans(vectors: Tensor, k: int, seed: int) -> tuple[Tensor, Tensor]:
-    """k-means clustering in Euclidean space: the best of five random starts, the same for the same seed.
+    """k-means clustering in Euclidean space: the best of five random starts, the same for the same seed and processor.
 
     Returns:
         assignments (N,) int64 in [0, k), and centroids (k, D) float32. A cluster can be empty only where there are
@@ -123,17 +122,19 @@ def _faiss() -> ModuleType:
     """FAISS, with a matrix product that makes use of this processor.
 
     The OpenBLAS in its wheels (0.3.15) takes a processor that it has not heard of for one of 2004, at a third of the
-    speed. What to take it for it reads from the environment once, as it is loaded; a user's own choice stands.
+    speed. It reads from the environment what it runs on, once, as it is loaded: who has loaded it before has chosen,
+    and a user's own `OPENBLAS_CORETYPE` stands. A FAISS with another BLAS takes no notice.
     """
-    name = "OPENBLAS_CORETYPE"
-    core = OPENBLAS_CORES.get(torch.backends.cpu.get_cpu_capability())
-    if core is None or name in os.environ:
-        return importlib.import_module("faiss")
-    os.environ[name] = core
+    name, core = "OPENBLAS_CORETYPE", OPENBLAS_CORES.get(torch.backends.cpu.get_cpu_capability())
+    ours = core is not None and name not in os.environ
+    if ours:
+        os.environ[name] = core
     try:
-        return importlib.import_module("faiss")
+        import faiss
     finally:
-        del os.environ[name]
+        if ours:
+            os.environ.pop(name, None)
+    return faiss
 
 
 def _prepared(vectors: Tensor, metric: Metric) -> Tensor:

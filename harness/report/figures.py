@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 import re
-import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -32,8 +31,8 @@ if TYPE_CHECKING:
 NUMBERED = re.compile(r"(?:(?P<study>.+) )?(?P<number>\d+)(?P<partitions>, .+)?")
 """A row that is a point of a study: "5", "car 4", "car 4, random partitions"."""
 
-LEGEND = 36
-"""Characters a line of the legend: a variant's name tells every setting."""
+LEGEND_WIDTH = 36
+"""Characters a line."""
 
 
 @dataclass
@@ -244,7 +243,7 @@ def _legend(drawn: Sequence[Line]) -> list[Line2D]:
 
     alone = {"linestyle": "none", "markerfacecolor": "none", "color": GREY}
     looks_drawn = dict.fromkeys(line.look for line in drawn)
-    handles = [Line2D([], [], **look.line | {"label": textwrap.fill(look.label, LEGEND)}) for look in looks_drawn]
+    handles = [Line2D([], [], **look.line | {"label": look.lines(LEGEND_WIDTH)}) for look in looks_drawn]
     handles.append(Line2D([], [], marker="|", markersize=9, label="95 % interval", **alone))
     if any(line.paper for line in drawn):
         handles.append(Line2D([], [], marker="o", label="the paper's number", **alone))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import re
+import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -73,6 +74,10 @@ class Look:
     def line(self) -> dict[str, Any]:
         """For matplotlib."""
         return dataclasses.asdict(self)
+
+    def lines(self, width: int) -> str:
+        """The label in lines of so many characters, if its words allow: a variant's tells every setting."""
+        return textwrap.fill(self.label, width, break_long_words=False)
 
 
 def looks(records: Sequence[Record], protocol: Protocol) -> dict[tuple[Variant, str], Look]:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from harness.report.ties import Scores
 
+LABEL_WIDTH = 34
+"""Characters a line."""
 NORMAL, ANOMALY = "#56B4E9", "#D55E00"
 
 
@@ -42,19 +44,22 @@ def roc_and_histogram(records: Sequence[Record], protocol: Protocol, scores: Sco
         return None
     first, columns = records[0], 2 if len(drawn) <= 8 else 3
     rows = math.ceil(len(drawn) / columns)
+    names = {look: look.lines(LABEL_WIDTH) for look in drawn.values()}
+    lines = [1 + name.count("\n") for name in names.values()]
     with style():
         from matplotlib.figure import Figure
 
-        figure = Figure(figsize=(WIDTH, max(1.3 * rows + 1.1, 3.7 + 0.16 * len(drawn))), layout="constrained")
+        height = max((1.2 + 0.1 * max(lines)) * rows + 1.1, 3.7 + 0.16 * sum(lines))
+        figure = Figure(figsize=(WIDTH, height), layout="constrained")
         left, right = figure.subfigures(1, 2, width_ratios=(5, 7))
         roc, small = left.subplots(), [*right.subplots(rows, columns, squeeze=False).flat]
         for axes, ((variant, score), look) in zip(small, drawn.items(), strict=False):
             mine = [record for record in records if Variant.of(record) == variant and score in record.scores]
             pairs = [_pair(scores(record), score) for record in mine]
             mean = over_seeds([record.scores[score].auroc for record in mine]).mean
-            roc.plot(*mean_roc(pairs), color=look.color, linestyle=look.linestyle, label=f"{look.label}: {mean:.3f}")
+            roc.plot(*mean_roc(pairs), color=look.color, linestyle=look.linestyle, label=f"{names[look]}: {mean:.3f}")
             _draw_histogram(axes, *pairs[0])
-            axes.set_title(look.label, fontsize=min(8, 150 / len(look.label)))
+            axes.set_title(names[look], fontsize=min(8, 150 / max(map(len, names[look].splitlines()))))
         for unused in small[len(drawn) :]:
             unused.remove()
         _finish_roc(roc)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.environment import seeded
 from harness.errors import HarnessError
-from harness.fits import FitFile, Fits
+from harness.fits import Fits, KeptFit
 from harness.metrics import measure
 from harness.run import switch_to_scoring
 from harness.testing.findings import calling, require
@@ -209,7 +209,7 @@ def saved(trial: Trial) -> str:
 def _through_disk(fitted: Fitted, state: dict[str, Tensor]) -> dict[str, Tensor]:
     with tempfile.TemporaryDirectory() as folder:
         fits, digests = Fits(Path(folder)), {"method": ""}
-        fits.keep("a-fit", FitFile(fit={}, task=asdict(fitted.task), digests=digests, seconds=0), state)
+        fits.keep("a-fit", KeptFit(fit={}, task=asdict(fitted.task), digests=digests, seconds=0), state)
         return fits.find("a-fit", digests)[1]
 
 
