@@ -60,14 +60,14 @@ class Fits:
 
     def put_files(self, identity: str, files: FitFiles) -> None:
         """Keep the two files of a fit as they are."""
-        about, tensors = files
+        path, (about, tensors) = self._path(identity), files
         with finishing():
-            write_whole(self.root / "fits" / f"{identity}.safetensors", tensors)
-            write_whole(self.root / "fits" / f"{identity}.json", about)
+            write_whole(path.with_suffix(".safetensors"), tensors)
+            write_whole(path, about)
 
     def has(self, identity: str, digests: dict[str, str] | None = None) -> bool:
         """Whether a finished fit is kept: any, or one of these digests. What it learnt is not looked at."""
-        path = self.root / "fits" / f"{identity}.json"
+        path = self._path(identity)
         try:
             return path.exists() and (not digests or KeptFit.model_validate_json(path.read_bytes()).digests == digests)
         except (OSError, ValidationError):
@@ -75,7 +75,7 @@ class Fits:
 
     def files(self, identity: str) -> FitFiles | None:
         """The two files of a fit as they are, or None if there are none."""
-        path = self.root / "fits" / f"{identity}.json"
+        path = self._path(identity)
         try:
             return path.read_bytes(), path.with_suffix(".safetensors").read_bytes()
         except OSError:
@@ -113,3 +113,7 @@ class Fits:
 
     def keep_failure(self, identity: str, traceback: str) -> None:
         write_whole(self.failure(identity), traceback.encode(errors="backslashreplace"))
+
+    def _path(self, identity: str) -> Path:
+        """Of what a fit was; its tensors have the same name with another ending."""
+        return self.root / "fits" / f"{identity}.json"

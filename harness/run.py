@@ -199,7 +199,7 @@ class _Job:
             self.run.numerics = {"threads": threads(), **self.run.numerics, "device": self.run.device}
             if self.worker.jobs > 1:
                 self.run.numerics["jobs"] = self.worker.jobs
-            file = KeptFit(
+            kept = KeptFit(
                 fit=fit.model_dump(mode="json"),
                 task=asdict(task),
                 digests=wanted,
@@ -211,7 +211,7 @@ class _Job:
             )
             state = self.method.state()
             if state is not None:
-                store.fits.keep(fit.id, file, state)
+                store.fits.keep(fit.id, kept, state)
         if found or state is not None:  # else they are needed until all is scored
             self.forget_checkpoints()
         switch_to_scoring(self.method)
