@@ -7,8 +7,8 @@ import datetime
 import shutil
 import time
 import traceback
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ from harness.environment import provenance, seeded, threads
 from harness.errors import FAILURES, DataDamaged, DataMissing, Diverged, HarnessError, Unwritable, line_in, told
 from harness.extras import added_metrics, added_scores, names_of
 from harness.fits import KeptFit
+from harness.fitting import cluster_index, describe, fit_another, switch_to_scoring
 from harness.method import Images, Method, Run, Task
 from harness.metrics import measure
 from harness.peak import Peak
@@ -175,46 +176,48 @@ class _Job:
             kit.BUILDERS[recipe.network] = self.worker.plugins.get("network", recipe.network)
         self.checkpoints = store.fits.checkpoints(fit.id, wanted)
         found = store.fits.find(fit.id, wanted)
-        if found:
-            kept, state = found
-            self.worker.reporter.fit_reused(fit)
-            self.method.build(Task(**kept.task), self.run)
-            self.method.load({name: tensor.to(self.run.device) for name, tensor in state.items()})
-            self.run.notes, self.run.numerics = dict(kept.diagnostics), dict(kept.numerics)
-            self.seconds, self.n_train = kept.seconds, kept.task["n_images"]
-            self.speed, self.peak = kept.images_per_second, kept.peak_memory_mib
-        else:
-            self.worker.reporter.fit_started(fit)
-            images, classes = self.dataset.load("train", fit.normal)
-            labels = cluster_index(fit.clusters, fit.normal)[classes] if fit.labels else None
-            task = describe(images, len(fit.clusters) if fit.labels else None)
-            self.run.checkpoints = self.checkpoints
-            peak, started = Peak(self.run.device), time.perf_counter()
-            with contextlib.chdir("."):  # where a method that goes elsewhere comes back to
-                self.method.build(task, self.run)
-                self.method.fit(Images(images, labels), self.run)
-            self.seconds = time.perf_counter() - started + self.run.seconds_before
-            self.n_train, self.peak = len(images), peak.mib
-            self.speed = per_second(len(images) * self.epochs, self.seconds)
-            self.run.numerics = {"threads": threads(), **self.run.numerics, "device": self.run.device}
-            if self.worker.jobs > 1:
-                self.run.numerics["jobs"] = self.worker.jobs
-            kept = KeptFit(
-                fit=fit.model_dump(mode="json"),
-                task=asdict(task),
-                digests=wanted,
-                seconds=self.seconds,
-                images_per_second=self.speed,
-                peak_memory_mib=self.peak,
-                diagnostics=self.run.notes,
-                numerics=self.run.numerics,
-            )
-            state = self.method.state()
-            if state is not None:
-                store.fits.keep(fit.id, kept, state)
-        if found or state is not None:  # else they are needed until all is scored
-            self.forget_checkpoints()
+        self.kept = self._load(*found) if found else self._train(wanted)
         switch_to_scoring(self.method)
+
+    def _load(self, kept: KeptFit, state: Mapping[str, Tensor]) -> KeptFit:
+        self.worker.reporter.fit_reused(self.fit)
+        self.method.build(Task(**kept.task), self.run)
+        self.method.load({name: tensor.to(self.run.device) for name, tensor in state.items()})
+        self.run.notes, self.run.numerics = dict(kept.diagnostics), dict(kept.numerics)
+        self.forget_checkpoints()
+        return kept
+
+    def _train(self, digests: dict[str, str]) -> KeptFit:
+        """Train the method, and keep what it learnt if it says what that is."""
+        fit, run = self.fit, self.run
+        self.worker.reporter.fit_started(fit)
+        images, classes = self.dataset.load("train", fit.normal)
+        labels = cluster_index(fit.clusters, fit.normal)[classes] if fit.labels else None
+        task = describe(images, len(fit.clusters) if fit.labels else None)
+        run.checkpoints = self.checkpoints
+        peak, started = Peak(run.device), time.perf_counter()
+        with contextlib.chdir("."):  # where a method that goes elsewhere comes back to
+            self.method.build(task, run)
+            self.method.fit(Images(images, labels), run)
+        seconds = time.perf_counter() - started + run.seconds_before
+        run.numerics = {"threads": threads(), **run.numerics, "device": run.device}
+        if self.worker.jobs > 1:
+            run.numerics["jobs"] = self.worker.jobs
+        kept = KeptFit(
+            fit=fit.model_dump(mode="json"),
+            task=asdict(task),
+            digests=digests,
+            seconds=seconds,
+            images_per_second=per_second(len(images) * self.epochs, seconds),
+            peak_memory_mib=peak.mib,
+            diagnostics=run.notes,
+            numerics=run.numerics,
+        )
+        state = self.method.state()
+        if state is not None:
+            self.worker.store.fits.keep(fit.id, kept, state)
+            self.forget_checkpoints()  # else they are needed until all is scored
+        return kept
 
     def _epoch(self, epoch: int, epochs: int, loss: float) -> None:
         self.epochs = max(self.epochs, epoch)
@@ -247,12 +250,12 @@ class _Job:
                 knn_accuracy=self._knn_accuracy(evaluation),
                 n_normal=len(normal),
                 n_anomaly=len(anomaly),
-                fit_seconds=round(self.seconds, 3),
+                fit_seconds=round(self.kept.seconds, 3),
                 score_seconds=round(seconds, 3),
-                n_train=self.n_train,
-                train_images_per_second=self.speed,
+                n_train=self.kept.task["n_images"],
+                train_images_per_second=self.kept.images_per_second,
                 score_images_per_second=per_second(len(self.test.images), seconds),
-                peak_memory_mib=self.peak,
+                peak_memory_mib=self.kept.peak_memory_mib,
                 diagnostics=self.run.notes,
                 numerics=self.run.numerics,
             )
@@ -329,44 +332,3 @@ class TestImages:
 def per_second(images: int, seconds: float) -> float:
     """To four digits."""
     return float(f"{images / max(seconds, 1e-9):.4g}")
-
-
-def switch_to_scoring(method: Method) -> None:
-    """Take the modules among a method's attributes out of training mode."""
-    for value in vars(method).values():
-        if hasattr(value, "eval") and hasattr(value, "train"):
-            value.eval()
-
-
-def fit_another(cls: type[Method], images: Tensor, run: Run, **own: Any) -> tuple[Method, Run]:
-    """A method with default parameters, fitted without labels: see `Run.fitted`; `own` is what its run has of its own.
-    What it notes is not recorded."""
-    method = cls(cls.Params())
-    run = replace(run, params=method.params, notes={}, numerics={}, **own)
-    method.build(describe(images, None), run)
-    method.fit(Images(images), run)
-    switch_to_scoring(method)
-    return method, run
-
-
-def describe(images: Tensor, n_clusters: int | None) -> Task:
-    """What a method may know of its training images in advance."""
-    import torch
-
-    n, channels, height, width = images.shape
-    level = torch.arange(256, dtype=torch.float64) / 255
-    # A histogram says all there is to say of uint8 pixels, without a float copy of the images.
-    share = torch.stack([images[:, c].flatten().bincount(minlength=256) for c in range(channels)]) / (
-        n * height * width
-    )
-    mean = share.double() @ level
-    std = (share.double() @ level.square() - mean.square()).clamp(min=1 / 255**2).sqrt()
-    return Task(channels, height, width, n, n_clusters, tuple(mean.tolist()), tuple(std.tolist()))
-
-
-def cluster_index(clusters: Sequence[Sequence[str]], classes: Sequence[str]) -> Tensor:
-    """(len(classes),) int64: the cluster of each class, -1 for a class in none."""
-    import torch
-
-    owner = {name: k for k, cluster in enumerate(clusters) for name in cluster}
-    return torch.tensor([owner.get(name, -1) for name in classes])

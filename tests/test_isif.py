@@ -14,8 +14,8 @@ from sklearn.metrics import roc_auc_score
 
 from harness import HarnessError, Images, Recipe, Run
 from harness.environment import seeded
+from harness.fitting import describe
 from harness.plugins import Plugins
-from harness.run import describe
 
 PLUGINS = Plugins()
 ISIF = PLUGINS.get("method", "isif")

@@ -10,8 +10,8 @@ import torch
 
 from harness import HarnessError, Images, Recipe, Run
 from harness.environment import seeded
+from harness.fitting import describe
 from harness.plugins import Plugins
-from harness.run import describe
 
 PLUGINS = Plugins()
 Jigsaw = PLUGINS.get("method", "jigsaw")

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 import harness
+from harness.fitting import describe
 from harness.plugins import Plugins
-from harness.run import describe
 
 PLUGINS = Plugins()
 RECIPE = harness.Recipe(network="two-conv", lr=0.1, epochs=1, batch=8, precision="float32")

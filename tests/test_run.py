@@ -16,9 +16,9 @@ from sklearn.metrics import roc_auc_score
 from tiny import DISTANCE, MEAN, case, fits, harness, named, plugin, scorings, spy
 
 import harness as api
+from harness.fitting import describe
 from harness.plugins import Plugins
 from harness.records import Record, Store
-from harness.run import describe
 
 ONE = ("--protocol", "test2", "--case", "1")
 TWO = ("--protocol", "test2", "--case", "2")

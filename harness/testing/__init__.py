@@ -60,8 +60,8 @@ def fitted(target: str | Path, images: Tensor, labels: Tensor | None = None, **p
         params: the method's parameters; the others have their defaults.
     """
     from harness.environment import seeded
+    from harness.fitting import describe
     from harness.method import Images, Run
-    from harness.run import describe
     from harness.testing.toy import RECIPE
 
     cls = _only("method", target)
