@@ -11,8 +11,6 @@ import re
 import statistics
 from pathlib import Path
 
-import made_up
-import numpy as np
 import pytest
 from tiny import case, harness, named, plugin, table
 
@@ -20,7 +18,6 @@ from harness import HarnessError
 from harness.protocol import read_protocol
 from harness.records import Record, Store
 from harness.report.leaderboard import leaderboards
-from harness.report.paired import paired
 from harness.report.publish import text_of
 
 DASH = "–"
@@ -215,6 +212,14 @@ def test_variants_are_told_apart_in_the_results(here):
     assert sorted(row["settings"] for row in found) == ["", "mean-image.k=2"]
 
 
+def test_nothing_on_record_is_told(here):
+    assert "run something first" in harness("leaderboard", code=2).line
+    assert "no such folder" in harness("results", code=2).line
+    Path("results").mkdir()
+    assert harness("results").out.count("\n") == 2
+    assert json.loads(harness("results", "--format", "json").out) == []
+
+
 # --- what never meets in one table -----------------------------------------------------------------------------------
 
 
@@ -294,59 +299,6 @@ def test_a_protocol_of_one_s_own_hides_no_other_table(here):
     assert "mine" in harness("leaderboard", code=2).line
 
 
-# --- publishing ------------------------------------------------------------------------------------------------------
-
-
-def test_what_is_published_can_be_derived_again_from_what_is_published(here):
-    harness("run", "--protocol", "test2", "--method", f"{plugin()},subcluster", "--case", "1,2", "--seed", "0,1",
-            "--set", "subcluster.epochs=1")  # fmt: skip
-    (path,) = (line for line in harness("leaderboard", "--out", "published").out.splitlines() if line.endswith(".md"))
-    published = Path(path).read_text(encoding="utf-8")
-    assert published == harness("leaderboard").out
-    assert harness("leaderboard", "--results", "published").out == published
-    assert (
-        harness("results", "--results", "published", "--format", "json").out
-        == harness("results", "--format", "json").out
-    )
-    for record in Store(Path("published")).records():
-        if record.status == "ok":
-            assert set(Store(Path("published")).scores(record)) >= {f"normal.{name}" for name in record.scores}
-    assert not list(Path("published").rglob("*.safetensors"))
-
-
-def test_names_that_would_leave_the_folder_of_tables_are_refused(here):
-    protocol = named({"a": case(["0"], "6")}, name="x")
-    protocol.write_text(protocol.read_text().replace('"x"', '"../../up"', 1))
-    assert "name" in harness("run", "--protocol", protocol, "--method", plugin(), code=2).line
-
-
-def test_publishing_writes_into_its_folder_only(here):
-    protocol = named({"../up": case(["0"], "6")}, name="x")
-    harness("run", "--protocol", protocol, "--method", plugin())
-    before = {path for path in Path().rglob("*") if path.is_file()}
-    harness("leaderboard", "--protocol", protocol, "--out", "deep/er/out")
-    made = {path for path in Path().rglob("*") if path.is_file()} - before
-    assert made
-    assert all(path.is_relative_to("deep/er/out") for path in made)
-
-
-@pytest.mark.parametrize("out", ["file", "file/below"])
-def test_a_place_that_can_t_be_written_to_is_refused(here, out):
-    harness("run", "--protocol", "test2", "--method", plugin(), "--case", "1")
-    Path("file").touch()
-    line = harness("leaderboard", "--out", out, code=2).line
-    assert "--out" in line
-    assert out in line
-
-
-def test_nothing_on_record_is_told(here):
-    assert "run something first" in harness("leaderboard", code=2).line
-    assert "no such folder" in harness("results", code=2).line
-    Path("results").mkdir()
-    assert harness("results").out.count("\n") == 2
-    assert json.loads(harness("results", "--format", "json").out) == []
-
-
 # --- what a table says of a method -----------------------------------------------------------------------------------
 
 
@@ -375,73 +327,3 @@ def under_test1(record: Record) -> Record:
     case = protocol.cases("digits")[0]
     values = {"protocol": "test1", "case": case.name, "digests": record.digests | {"protocol": protocol.digest(case)}}
     return record.model_copy(update=values)
-
-
-# --- rows of several cases -------------------------------------------------------------------------------------------
-
-PARTITIONS = {0: (0.9, 0.8), 1: (0.7, 0.8), 2: (0.8, 0.83)}
-"""Of three random partitions, the AUROC of two seeds."""
-
-
-def partitions(method: str = "subcluster", less: float = 0.0) -> list[Record]:
-    return [
-        made_up.record(
-            "clusters",
-            "digits",
-            f"digits 2 random {part}",
-            method,
-            {"MAX": made_up.metrics(auroc - less)},
-            seed=seed,
-            fit=f"{method} {part} {seed}",
-        )
-        for part, aurocs in PARTITIONS.items()
-        for seed, auroc in enumerate(aurocs)
-    ]
-
-
-def of_partitions(records: list[Record], method: str = "subcluster") -> str:
-    (row,) = [row for row in tidy_rows(records) if row["method"] == method and "random" in row["row"] and row["mean"]]
-    return row["mean"], row["std"], row["runs"]
-
-
-def test_cases_of_one_row_count_alike_and_the_deviation_is_over_seeds():
-    mean, std, runs = of_partitions(partitions())
-    assert float(mean) == pytest.approx((0.85 + 0.75 + 0.815) / 3)
-    assert float(std) == pytest.approx(statistics.stdev([(0.9 + 0.7 + 0.8) / 3, (0.8 + 0.8 + 0.83) / 3]))
-    assert runs == "6"
-    without = [one for one in partitions() if (one.case, one.seed) != ("digits 2 random 0", 1)]
-    mean, std, runs = of_partitions(without)
-    assert float(mean) == pytest.approx((0.9 + 0.75 + 0.815) / 3)
-    assert (std, runs) == ("", "5")
-    assert "0.822 (5/6)" in text(without)
-
-
-def test_a_row_that_lacks_one_of_its_cases_is_incomplete():
-    records = [one for one in partitions() if one.case != "digits 2 random 0"]
-    assert any("incomplete" in row for row in table(text(records)))
-
-
-def test_a_number_of_too_few_seeds_in_common_is_not_compared():
-    other = partitions("mine", less=0.2)
-    scores = {"normal.MAX": np.arange(100.0), "anomaly.MAX": np.arange(100.0) + 30}
-    (board,) = leaderboards([*partitions(), *other], scores=lambda record: scores)
-    assert any(cell.bold for row in board.table.cells for cell in row)
-    cut = [one for one in partitions() if (one.case, one.seed) != ("digits 2 random 0", 1)]
-    (board,) = leaderboards([*cut, *other], scores=lambda record: scores)
-    assert not any(cell.bold for row in board.table.cells for cell in row)
-    with pytest.raises(HarnessError, match="no other method beside it"):
-        paired([board], "mine", lambda record: scores)
-
-
-def test_an_average_that_is_left_out_leaves_its_place_to_no_other():
-    shop = [
-        made_up.record("test4", "imagenet", "shop", "ssl", {"KL": made_up.metrics(0.6 + seed / 10)}, seed=seed)
-        for seed in (0, 1)
-    ]
-    (board,) = leaderboards(shop, whole=False)
-    assert board.places == ("shop",)
-    assert not board.averaged
-    (row,) = csv.DictReader(io.StringIO(text_of([board], "csv")))
-    assert float(row["std"]) == pytest.approx(statistics.stdev([0.6, 0.7]))
-    (whole,) = leaderboards(shop)
-    assert whole.averaged

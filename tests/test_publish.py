@@ -237,3 +237,45 @@ def test_scores_that_can_t_be_read_are_told_once_and_hide_nothing_silently(copy)
     told = [line for line in check(1).splitlines() if damaged.name in line]
     assert len(told) == 1
     assert "its tables can't be compared until then" in check(1)
+
+
+def test_what_is_published_can_be_derived_again_from_what_is_published(here):
+    harness("run", "--protocol", "test2", "--method", f"{plugin()},subcluster", "--case", "1,2", "--seed", "0,1",
+            "--set", "subcluster.epochs=1")  # fmt: skip
+    (path,) = (line for line in harness("leaderboard", "--out", "published").out.splitlines() if line.endswith(".md"))
+    published = Path(path).read_text(encoding="utf-8")
+    assert published == harness("leaderboard").out
+    assert harness("leaderboard", "--results", "published").out == published
+    assert (
+        harness("results", "--results", "published", "--format", "json").out
+        == harness("results", "--format", "json").out
+    )
+    for record in Store(Path("published")).records():
+        if record.status == "ok":
+            assert set(Store(Path("published")).scores(record)) >= {f"normal.{name}" for name in record.scores}
+    assert not list(Path("published").rglob("*.safetensors"))
+
+
+def test_names_that_would_leave_the_folder_of_tables_are_refused(here):
+    protocol = named({"a": case(["0"], "6")}, name="x")
+    protocol.write_text(protocol.read_text().replace('"x"', '"../../up"', 1))
+    assert "name" in harness("run", "--protocol", protocol, "--method", plugin(), code=2).line
+
+
+def test_publishing_writes_into_its_folder_only(here):
+    protocol = named({"../up": case(["0"], "6")}, name="x")
+    harness("run", "--protocol", protocol, "--method", plugin())
+    before = {path for path in Path().rglob("*") if path.is_file()}
+    harness("leaderboard", "--protocol", protocol, "--out", "deep/er/out")
+    made = {path for path in Path().rglob("*") if path.is_file()} - before
+    assert made
+    assert all(path.is_relative_to("deep/er/out") for path in made)
+
+
+@pytest.mark.parametrize("out", ["file", "file/below"])
+def test_a_place_that_can_t_be_written_to_is_refused(here, out):
+    harness("run", "--protocol", "test2", "--method", plugin(), "--case", "1")
+    Path("file").touch()
+    line = harness("leaderboard", "--out", out, code=2).line
+    assert "--out" in line
+    assert out in line
