@@ -1,31 +1,24 @@
-"""The leaderboard as a web page: its numbers, what may not get into it, its pictures, and its place in a folder."""
+"""The leaderboard as a web page: its numbers, and what may not get into it."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
-import io
-import json
 import re
-import shutil
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from made_up import metrics
 from made_up import record as made_up_record
-from PIL import Image
+from read_page import Read
 from sklearn.metrics import auc, roc_auc_score
 from tiny import case, harness, named, plugin
 
-from harness.plugins import Plugins
 from harness.records import Record, Store
 from harness.report.leaderboard import leaderboards
 from harness.report.page import page
 from harness.report.page.evidence import PARTS, POINTS, histogram, roc
-from harness.report.page.pictures import EACH, LEVELS
 from harness.report.published import read_published
 
 HOSTILE = [
@@ -35,42 +28,6 @@ HOSTILE = [
     "&lt;b&gt; {{ 7 * 7 }} {% raw %}",
     "a\u202eb\u2028c\x00d\x1b[2J",
 ]
-
-
-class Read(HTMLParser):
-    """A page as a browser takes it: its elements with their attributes, its tables, and what its scripts hold."""
-
-    def __init__(self, text: str):
-        super().__init__()
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.rows: list[list[str]] = []
-        self.scripts: list[str] = []
-        self.inside = ""
-        self.feed(text)
-        self.close()
-
-    def handle_starttag(self, tag, attrs):
-        self.elements.append((tag, dict(attrs)))
-        self.inside = tag if tag in ("script", "td", "th") else self.inside
-        if tag == "tr":
-            self.rows.append([])
-        elif tag in ("td", "th"):
-            self.rows[-1].append("")
-        elif tag == "script":
-            self.scripts.append("")
-
-    def handle_endtag(self, tag):
-        self.inside = "" if tag in ("script", "td", "th") else self.inside
-
-    def handle_data(self, data):
-        if self.inside == "script":
-            self.scripts[-1] += data
-        elif self.inside:
-            self.rows[-1][-1] = " ".join(f"{self.rows[-1][-1]} {data}".split())
-
-    def json(self, name: str) -> dict:
-        names = [attributes.get("id") for tag, attributes in self.elements if tag == "script"]
-        return json.loads(self.scripts[names.index(name)])
 
 
 @pytest.fixture(scope="module")
@@ -236,171 +193,3 @@ def test_hostile_names_stay_text(here):
 
 def _published() -> Path:
     return Path(__file__).parents[1] / "leaderboard"
-
-
-# --- the pictures ----------------------------------------------------------------------------------------------------
-
-INK = 'return {"L2": images.float().flatten(1).sum(1)}'
-
-
-def decoded(source: dict) -> list[np.ndarray]:
-    sheet = np.asarray(Image.open(io.BytesIO(base64.b64decode(source["atlas"].partition(",")[2]))).convert("L"))
-    width, height = source["size"]
-    places = (divmod(number, source["columns"]) for number in range(len(source["classes"])))
-    return [sheet[y * height : (y + 1) * height, x * width : (x + 1) * width] for y, x in places]
-
-
-@pytest.mark.parametrize("uses_labels", [False, True])
-def test_the_pictures_are_of_the_images_that_were_scored(here, uses_labels):
-    """A method scores an image by its ink. Clusters and classes are named out of order on purpose."""
-    protocol = named({"a": case([["5", "3"], ["1"]], "8", "0")})
-    harness("run", "--protocol", protocol, "--method", plugin(score=INK, uses_labels=uses_labels))
-    read = Read(harness("leaderboard", "--protocol", protocol, "--format", "html").out)
-    (source,) = read.json("pictures").values()
-    (entry,) = (entry for entry in read.json("data")["entries"] if entry["runs"])
-    strips, pictures = source["strips"][entry["pictures"]], decoded(source)
-    images, labels = Plugins().dataset("digits", Path()).load("test", ("5", "3", "1", "8", "0"))
-    ink = images.float().sum((1, 2, 3))
-    for part, (first, last) in ({0, 1, 2}, strips[:2]), ({3, 4}, strips[2:]):
-        among = torch.tensor([label in part for label in labels.tolist()])
-        expected = ink[among].sort().values
-        assert [value for _, value in first] == pytest.approx(expected[:EACH].tolist(), rel=1e-3)
-        assert [value for _, value in last] == pytest.approx(expected.flip(0)[:EACH].tolist(), rel=1e-3)
-        for number, value in (*first, *last):
-            same = [i for i in range(len(ink)) if abs(ink[i] - value) < 1 and among[i]]
-            step = 255 / (LEVELS - 1)
-            near = [i for i in same if abs(images[i, 0].numpy().astype(int) - pictures[number]).max() <= step / 2]
-            assert "53180"[labels[near[0]]] == source["classes"][number]
-    assert "CC BY 4.0" in source["credit"]
-
-
-DATASET = '''
-import torch
-import harness
-
-
-class Own(harness.Dataset):
-    """Noise."""
-
-    name = "own"
-    classes = ("0", "1", "6")
-    {terms}
-
-    def revision(self):
-        return (self.root / "revision").read_text()
-
-    def load(self, split, classes):
-        if not self.root.exists():
-            raise harness.DataMissing("own: not there")
-        images = torch.arange(60 * {channels} * 80 * 60, dtype=torch.int64).reshape(60, {channels}, 80, 60) % 251
-        return self.select(images.to(torch.uint8), torch.arange(60) % 3, classes)
-
-
-@harness.hookimpl
-def register_datasets(register):
-    register(Own)
-'''
-
-
-def own(terms: str, channels: int = 3) -> tuple:
-    Path("own.py").write_text(DATASET.format(terms=terms, channels=channels))
-    Path("data").mkdir(exist_ok=True)
-    Path("data/revision").write_text("1")
-    return ("--protocol", named({"a": case(["0", "1"], "6")}, dataset="own")), ("--plugins", "own.py")
-
-
-def test_pictures_only_where_the_terms_allow_them(here):
-    protocol, plugins = own("")
-    recipe = ("--recipe", _recipe())
-    harness("run", *protocol, *plugins, *recipe, "--dataset", "own", "--method", plugin())
-
-    def pictures(*words) -> dict:
-        text = harness("leaderboard", *protocol, "--format", "html", *(words or plugins)).out
-        (found,) = Read(text).json("pictures").values()
-        return found
-
-    assert pictures() == {"note": "own: no pictures, since the terms of the data are not known to allow them"}
-    own('thumbnails = "Mine, CC0"')
-    found = pictures()
-    assert found["credit"] == "Mine, CC0"
-    assert found["size"] == [36, 48]  # shrunk, and of the same shape
-    Path("data/revision").write_text("2")
-    assert "another version" in pictures()["note"]
-    assert "not at hand" in pictures("--data", "data")["note"]  # without its plugin
-    assert "not at hand" in pictures(*plugins, "--data", "nowhere")["note"]
-
-
-def _recipe() -> Path:
-    path = Path("own-recipe.toml").absolute()
-    path.write_text(Path(__file__).parents[1].joinpath("harness/templates/recipe.toml").read_text())
-    return path
-
-
-# --- in a published folder -------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def folder(run_here) -> Path:
-    with run_here("published"):
-        harness("run", "--protocol", "test2", "--case", "2", "--seed", "0,1", "--method", plugin())
-        out = harness("leaderboard", "--format", "html", "--out", "leaderboard").out
-        assert "leaderboard/index.html" in out.splitlines()
-        return Path("leaderboard").absolute()
-
-
-@pytest.fixture
-def published(folder, here) -> Path:
-    return Path(shutil.copytree(folder, "leaderboard")) / "index.html"
-
-
-def test_a_published_page_is_checked_like_any_table(published):
-    assert "everything derives" in harness("leaderboard", "--check").out
-    text = published.read_text(encoding="utf-8")
-    number = re.search(r"<strong>(0\.\d{3})|<span>(0\.\d{3})", text)
-    auroc = next(json.dumps(e["numbers"][0][0]) for e in Read(text).json("data")["entries"] if e["runs"])
-    data = '<script type="application/json" id="data">'
-    forged = [
-        (number[0], number[0][:-1] + "x"),
-        (auroc, "0.999"),
-        ('"seed":1', '"seed":7'),
-        ("data-entries", "data-other"),
-        ("AUROC, with", "Accuracy, with"),
-        ("const ", "const  "),
-        (data, data + "{}</script>" + data),
-    ]
-    for old, new in forged:
-        assert old in text
-        published.write_text(text.replace(old, new, 1), encoding="utf-8")
-        assert "index.html: not the page that its records make" in harness("leaderboard", "--check", code=1).out
-
-
-def test_publishing_a_part_of_a_folder_anew_leaves_the_rest_on_its_page(published):
-    harness("run", "--protocol", "test1", "--case", "2", "--method", plugin("mine"), "--results", "theirs")
-    harness("leaderboard", "--results", "theirs", "--out", "leaderboard")
-    harness("leaderboard", "--results", "leaderboard", "--protocol", "test1", "--out", "leaderboard")
-    assert "everything derives" in harness("leaderboard", "--check").out
-
-
-def test_a_page_keeps_up_with_its_folder_and_keeps_its_pictures(published, monkeypatch):
-    before = Read(published.read_text()).json("pictures")
-    assert next(iter(before.values()))["strips"]
-    mine = plugin("mine")
-    harness("run", "--protocol", "test2", "--case", "2", "--method", mine, "--results", "theirs")
-    monkeypatch.setattr("harness.digests.dataset_digest", _missing)
-    harness("leaderboard", "--results", "theirs", "--out", "leaderboard")
-    assert "everything derives" in harness("leaderboard", "--check").out
-    assert any("mine" in row for row in Read(published.read_text()).rows)
-    assert Read(published.read_text()).json("pictures") == before
-
-
-def _missing(dataset):
-    from harness import DataMissing
-
-    raise DataMissing("not here")
-
-
-def test_someone_else_s_page_is_left_alone(published):
-    published.write_text("<h1>Our own</h1>")
-    harness("leaderboard", "--results", "leaderboard", "--out", "leaderboard")
-    assert published.read_text() == "<h1>Our own</h1>"
-    assert "everything derives" in harness("leaderboard", "--check").out
