@@ -1,0 +1,70 @@
+"""The networks' methods on a GPU that is only pretended: everything that they compute with has to be there.
+
+PyTorch's fake tensors have a device and a shape, but no values, and refuse to meet one of another device. They can't go
+backward without a real GPU: gradients are left out.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.fx.experimental.symbolic_shapes import ShapeEnv
+
+import harness
+from harness.fitting import describe
+from harness.kit import numerics
+from harness.plugins import Plugins
+from harness.recipe import read_recipe
+
+GPU = "cuda:0"
+PLUGINS = Plugins()
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    """A GPU of 64 GiB that computes in bfloat16."""
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (2**36, 2**36))
+    monkeypatch.setattr(numerics, "has_bfloat16", lambda device: True)
+    monkeypatch.setattr(nn.Module, "to", moved)
+    monkeypatch.setattr(torch.autograd, "grad", lambda value, x: (torch.zeros_like(x),))
+    monkeypatch.setattr(Tensor, "backward", lambda value: on_gpu(value))
+    monkeypatch.setattr(FakeTensor, "tolist", lambda values: [0.5] * len(values))
+
+
+def moved(module: nn.Module, device: str | None = None, **layout) -> nn.Module:
+    """`Module.to`, which refuses fake tensors."""
+    for part in module.modules():
+        for name, parameter in part.named_parameters(recurse=False):
+            setattr(part, name, nn.Parameter(parameter.detach().to(device)))
+        for name, buffer in part.named_buffers(recurse=False):
+            setattr(part, name, buffer.to(device))
+    return module
+
+
+def on_gpu(*values: Tensor) -> None:
+    assert {str(value.device) for value in values} == {GPU}
+
+
+@pytest.mark.filterwarnings("ignore:CUDA is not available")
+@pytest.mark.parametrize("name", ["subcluster", "rotnet", "ssl", "jigsaw", "isif"])
+def test_training_and_scoring_mix_no_devices(gpu, name):
+    real = torch.randint(256, (20, 3, 32, 32), dtype=torch.uint8)
+    recipe = read_recipe("cifar10", "small", name, {"epochs": 1, "batch": 10})[1]
+    cls = PLUGINS.get("method", name)
+    method = cls(cls.Params())
+    run = harness.Run(GPU, 0, recipe, method.params)
+    task = describe(real, 2 if cls.uses_labels else None)
+    cls(cls.Params()).build(task, dataclasses.replace(run, device="cpu"))  # what methods keep for later is real
+    with FakeTensorMode(allow_non_fake_inputs=True, shape_env=ShapeEnv()) as mode:
+        images, labels = mode.from_tensor(real), mode.from_tensor(torch.arange(20) % 2)
+        method.build(task, run)
+        method.fit(harness.Images(images, labels if cls.uses_labels else None), run)
+        on_gpu(*method.network.state_dict().values())
+        # Neighbours are sought on the processor, among values.
+        outcome = {"": method.embed(images)} if name == "isif" else method.score(images)
+    assert run.numerics["precision"] == "bfloat16"
+    assert {(len(values), values.device.type) for values in outcome.values()} == {(20, "cpu")}
