@@ -59,10 +59,14 @@ class Worker:
         """
         try:
             with seeded(fit.seed):
-                job = _Job(self, fit, evaluations)
-                job.prepare()
-                records = [job.evaluate(evaluation) for evaluation in evaluations]
-            job.forget_checkpoints()
+                dataset = self.dataset(fit)
+                # Before training, so that nothing is found missing only after it.
+                anomaly = (name for evaluation in evaluations for name in evaluation.anomaly)
+                test = TestImages.load(dataset, tuple(dict.fromkeys([*fit.normal, *anomaly])))
+                fitted = _Fitted(self, fit, dataset, evaluations[0].fit_digests)
+                scoring = _Scoring(self, fitted, test)
+                records = [scoring.evaluate(evaluation) for evaluation in evaluations]
+            fitted.forget_checkpoints()
             return records
         except FAILURES as error:
             if concerns_every_fit(error):
@@ -147,36 +151,23 @@ def concerns_every_fit(error: BaseException) -> bool:
     return isinstance(error, DataMissing) and not isinstance(error, DataDamaged)
 
 
-class _Job:
-    """One fit on its way through the worker."""
+class _Fitted:
+    """A method after its fit: from the store if that is finished there, else by training."""
 
-    def __init__(self, worker: Worker, fit: Fit, evaluations: Sequence[Evaluation]):
-        self.worker, self.fit, self.evaluations = worker, fit, evaluations
-        self.dataset = worker.dataset(fit)
-        self.embedded: tuple[Tensor, Tensor] | None = None
-        self.scored: dict[str, tuple[dict[str, np.ndarray], float]] = {}
+    def __init__(self, worker: Worker, fit: Fit, dataset: Dataset, digests: dict[str, str]):
+        self.worker, self.fit, self.dataset = worker, fit, dataset
         self.epochs = 1
         """That were reported; a method that reports none has looked at its images once, as far as anyone knows."""
-
-    def prepare(self) -> None:
-        """Have a fitted method: from the store if its fit is finished there, else by training."""
-        fit, store = self.fit, self.worker.store
-        # Before training, so that nothing is found missing only after it.
-        anomaly = (name for evaluation in self.evaluations for name in evaluation.anomaly)
-        self.test = TestImages.load(self.dataset, tuple(dict.fromkeys([*fit.normal, *anomaly])))
         recipe = Recipe(**fit.recipe)
-        cls = self.worker.plugins.get("method", fit.method)
+        cls = worker.plugins.get("method", fit.method)
         self.method: Method = cls(cls.Params(**fit.params))
-        self.run = Run(
-            self.worker.device, fit.seed, recipe, self.method.params, self._epoch, faster_by=self.worker.faster_by
-        )
-        self.run.fitted = self._fitted
-        wanted = self.evaluations[0].fit_digests
-        if "network" in wanted:
-            kit.BUILDERS[recipe.network] = self.worker.plugins.get("network", recipe.network)
-        self.checkpoints = store.fits.checkpoints(fit.id, wanted)
-        found = store.fits.find(fit.id, wanted)
-        self.kept = self._load(*found) if found else self._train(wanted)
+        self.run = Run(worker.device, fit.seed, recipe, self.method.params, self._epoch, faster_by=worker.faster_by)
+        self.run.fitted = self._another
+        if "network" in digests:
+            kit.BUILDERS[recipe.network] = worker.plugins.get("network", recipe.network)
+        self.checkpoints = worker.store.fits.checkpoints(fit.id, digests)
+        found = worker.store.fits.find(fit.id, digests)
+        self.kept = self._load(*found) if found else self._train(digests)
         switch_to_scoring(self.method)
 
     def _load(self, kept: KeptFit, state: Mapping[str, Tensor]) -> KeptFit:
@@ -226,13 +217,25 @@ class _Job:
     def forget_checkpoints(self) -> None:
         shutil.rmtree(self.checkpoints, ignore_errors=True)
 
-    def _fitted(self, name: str, images: Tensor) -> Method:
+    def _another(self, name: str, images: Tensor) -> Method:
+        """See `Run.fitted`."""
         cls = self.worker.plugins.get("method", name)
         require_named(self.worker.plugins, name, self.fit.params)
         slot = self.run.next_checkpoint()
         method, run = fit_another(cls, images, self.run, checkpoints=slot and slot.with_suffix(""), trainings=0)
         self.run.seconds_before = run.seconds_before
         return method
+
+
+class _Scoring:
+    """A fitted method's evaluations, on test images that they share."""
+
+    def __init__(self, worker: Worker, fitted: _Fitted, test: TestImages):
+        self.worker, self.test = worker, test
+        self.fit, self.dataset, self.kept = fitted.fit, fitted.dataset, fitted.kept
+        self.method, self.run = fitted.method, fitted.run
+        self.scored: dict[str, tuple[dict[str, np.ndarray], float]] = {}
+        self.embedded: tuple[Tensor, Tensor] | None = None
 
     def evaluate(self, evaluation: Evaluation) -> Record:
         """Score one evaluation and record it, as failed if the scores are not what a method promises."""
