@@ -24,6 +24,7 @@ from harness.errors import HarnessError
 from harness.records import Store
 from harness.report.compare import WITHIN, Compared, compare_rows
 from harness.report.leaderboard import Leaderboard, Line, entry_of, leaderboards
+from harness.report.names import Variant
 from harness.report.paired import check_images
 from harness.report.published import AVERAGE, read_published
 from harness.report.ties import Difference, Entry, differences
@@ -127,10 +128,28 @@ class Quoted:
         found = self._differences(a, b, places, on, of)
         return self._told(found, lambda one: one.low <= 0 <= one.high, f"{a} is not level with {b}", sign="+")
 
-    def trained(self, method: str) -> tuple[float, float]:
-        """The lowest and the highest accuracy of a method on its own task, on its training views."""
-        shares = [r.diagnostics["train_accuracy"] for r in self.board.records if r.method == method and r.diagnostics]
+    def trained(self, variant: str) -> tuple[float, float]:
+        """The lowest and the highest accuracy of a method on its own task, on its training views.
+
+        Args:
+            variant: a method as in `jigsaw`, or `jigsaw(epochs=100)`.
+        """
+        records = [record for record in self.board.records if record.diagnostics]
+        shares = [r.diagnostics["train_accuracy"] for r in records if name_of(Variant.of(r)) == variant]
+        if not shares:
+            raise ClaimError(f"{self.board.name}: nothing is known of the training of {variant}")
         return min(shares), max(shares)
+
+    def accuracy(self, name: str, place: str) -> float:
+        """The share of normal test images whose sub-cluster a classifier finds; the mean over seeds.
+
+        Args:
+            name: method and score.
+        """
+        shares = [record.accuracy for case in self._entry(name, place, "").cases for record in case]
+        if None in shares:
+            raise ClaimError(f"{self.board.name}: there is no accuracy of {name} in {place}")
+        return fmean(shares)
 
     def _differences(self, a: str, b: str, places: Sequence[str], on: str, of: Quoted | None) -> dict[str, Difference]:
         """By place."""
@@ -187,9 +206,9 @@ class Quoted:
         return compare_rows(self.board.records, PUBLISHED)
 
 
-def name_of(variant: object, score: str) -> str:
-    """How the template calls a line: `subcluster.MAX`, `isif(epochs=40).Cosine`."""
-    return f"{variant}.{score}".replace(" ", "").replace("'", "")
+def name_of(*parts: object) -> str:
+    """How the template calls a variant of a method and its score: `subcluster.MAX`, `isif(epochs=40).Cosine`."""
+    return ".".join(map(str, parts)).replace(" ", "").replace("'", "")
 
 
 def short(value: float, digits: int = 3, sign: str = "") -> str:

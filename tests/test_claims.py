@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import statistics
 from pathlib import Path
 
@@ -92,6 +93,8 @@ def test_what_is_not_there_can_not_be_quoted(quoted, name, place, says):
         lambda mnist: mnist.interval("lof.LOF", "3"),
         lambda mnist: mnist.gaps("lof.LOF"),
         lambda mnist: mnist.gaps("subcluster.MAX", "average"),
+        lambda mnist: mnist.trained("rotnet(epochs=7)"),
+        lambda mnist: mnist.accuracy("lof.LOF", "3"),
     ],
 )
 def test_what_says_nothing_is_refused(quoted, quote):
@@ -105,6 +108,18 @@ def test_gaps_are_ours_minus_the_papers(quoted):
     ours = [mnist.value("rotnet.MAX", "1"), mnist.value("rotnet.MAX", "5")]
     assert mnist.gaps("rotnet.MAX", "1", "5") == pytest.approx([a - b for a, b in zip(ours, printed, strict=True)])
     assert len(mnist.gaps("rotnet.MAX")) == 5
+
+
+def test_how_well_a_method_does_its_own_task(quoted):
+    """Variants are told apart, and the accuracy is the mean over seeds."""
+    residual = quoted("test2-mnist-residual")
+    of_seeds, (longer, _) = residual.trained("subcluster"), residual.trained("subcluster(epochs=20)")
+    assert 0.9 < of_seeds[0] < of_seeds[1] <= 1
+    assert longer not in of_seeds
+    found = [json.loads(path.read_text()) for path in (LEADERBOARD / "records/test2/mnist/subcluster").glob("3.*.json")]
+    accuracies = [record["accuracy"] for record in found if record["recipe"] == "fast" and not record["settings"]]
+    assert residual.accuracy("subcluster.MAX", "2") != quoted("test2-mnist-fast").accuracy("subcluster.MAX", "2")
+    assert quoted("test2-mnist-fast").accuracy("subcluster.MAX", "3") == pytest.approx(statistics.fmean(accuracies))
 
 
 def test_a_wrong_readme_is_told_in_one_line(tmp_path, monkeypatch, capsys):
