@@ -1,4 +1,4 @@
-"""A method and its training images: what it may know of them in advance, their labels, and a method within another."""
+"""What fitting a method takes, in a run as in a contract test: its task, its labels, and a method within another."""
 
 from __future__ import annotations
 

@@ -63,10 +63,11 @@ class Worker:
                 # Before training, so that nothing is found missing only after it.
                 anomaly = (name for evaluation in evaluations for name in evaluation.anomaly)
                 test = TestImages.load(dataset, tuple(dict.fromkeys([*fit.normal, *anomaly])))
-                fitted = _Fitted(self, fit, dataset, evaluations[0].fit_digests)
-                scoring = _Scoring(self, fitted, test)
+                fitting = _Fitting(self, fit, dataset)
+                fitting.find_or_train(evaluations[0].fit_digests)
+                scoring = _Scoring(fitting, test)
                 records = [scoring.evaluate(evaluation) for evaluation in evaluations]
-            fitted.forget_checkpoints()
+            fitting.forget_checkpoints()
             return records
         except FAILURES as error:
             if concerns_every_fit(error):
@@ -151,26 +152,32 @@ def concerns_every_fit(error: BaseException) -> bool:
     return isinstance(error, DataMissing) and not isinstance(error, DataDamaged)
 
 
-class _Fitted:
-    """A method after its fit: from the store if that is finished there, else by training."""
+class _Fitting:
+    """A method, fitted: from the store if its fit is finished there, else by training."""
 
-    def __init__(self, worker: Worker, fit: Fit, dataset: Dataset, digests: dict[str, str]):
+    def __init__(self, worker: Worker, fit: Fit, dataset: Dataset):
         self.worker, self.fit, self.dataset = worker, fit, dataset
         self.epochs = 1
         """That were reported; a method that reports none has looked at its images once, as far as anyone knows."""
-        recipe = Recipe(**fit.recipe)
         cls = worker.plugins.get("method", fit.method)
         self.method: Method = cls(cls.Params(**fit.params))
+        recipe = Recipe(**fit.recipe)
         self.run = Run(worker.device, fit.seed, recipe, self.method.params, self._epoch, faster_by=worker.faster_by)
         self.run.fitted = self._another
+
+    def find_or_train(self, digests: dict[str, str]) -> None:
+        """See to it that the method is fitted; `about` then says what its fit was, and how it went."""
         if "network" in digests:
-            kit.BUILDERS[recipe.network] = worker.plugins.get("network", recipe.network)
-        self.checkpoints = worker.store.fits.checkpoints(fit.id, digests)
-        found = worker.store.fits.find(fit.id, digests)
-        self.kept = self._load(*found) if found else self._train(digests)
+            name = self.run.recipe.network
+            kit.BUILDERS[name] = self.worker.plugins.get("network", name)
+        fits = self.worker.store.fits
+        self.checkpoints = fits.checkpoints(self.fit.id, digests)
+        found = fits.find(self.fit.id, digests)
+        self.about = self._load(*found) if found else self._train(digests)
         switch_to_scoring(self.method)
 
     def _load(self, kept: KeptFit, state: Mapping[str, Tensor]) -> KeptFit:
+        """Fill the method with what it learnt; checkpoints of an earlier attempt are of no more use."""
         self.worker.reporter.fit_reused(self.fit)
         self.method.build(Task(**kept.task), self.run)
         self.method.load({name: tensor.to(self.run.device) for name, tensor in state.items()})
@@ -207,7 +214,7 @@ class _Fitted:
         state = self.method.state()
         if state is not None:
             self.worker.store.fits.keep(fit.id, kept, state)
-            self.forget_checkpoints()  # else they are needed until all is scored
+            self.forget_checkpoints()  # else they are all that is left of the training, until all is scored
         return kept
 
     def _epoch(self, epoch: int, epochs: int, loss: float) -> None:
@@ -230,10 +237,10 @@ class _Fitted:
 class _Scoring:
     """A fitted method's evaluations, on test images that they share."""
 
-    def __init__(self, worker: Worker, fitted: _Fitted, test: TestImages):
-        self.worker, self.test = worker, test
-        self.fit, self.dataset, self.kept = fitted.fit, fitted.dataset, fitted.kept
-        self.method, self.run = fitted.method, fitted.run
+    def __init__(self, fitting: _Fitting, test: TestImages):
+        self.worker, self.fit, self.dataset = fitting.worker, fitting.fit, fitting.dataset
+        self.method, self.run, self.about = fitting.method, fitting.run, fitting.about
+        self.test = test
         self.scored: dict[str, tuple[dict[str, np.ndarray], float]] = {}
         self.embedded: tuple[Tensor, Tensor] | None = None
 
@@ -253,12 +260,12 @@ class _Scoring:
                 knn_accuracy=self._knn_accuracy(evaluation),
                 n_normal=len(normal),
                 n_anomaly=len(anomaly),
-                fit_seconds=round(self.kept.seconds, 3),
+                fit_seconds=round(self.about.seconds, 3),
                 score_seconds=round(seconds, 3),
-                n_train=self.kept.task["n_images"],
-                train_images_per_second=self.kept.images_per_second,
+                n_train=self.about.task["n_images"],
+                train_images_per_second=self.about.images_per_second,
                 score_images_per_second=per_second(len(self.test.images), seconds),
-                peak_memory_mib=self.kept.peak_memory_mib,
+                peak_memory_mib=self.about.peak_memory_mib,
                 diagnostics=self.run.notes,
                 numerics=self.run.numerics,
             )

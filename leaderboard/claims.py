@@ -134,22 +134,22 @@ class Quoted:
         Args:
             variant: a method as in `jigsaw`, or `jigsaw(epochs=100)`.
         """
-        records = [record for record in self.board.records if record.diagnostics]
-        shares = [r.diagnostics["train_accuracy"] for r in records if name_of(Variant.of(r)) == variant]
+        told = [record for record in self.board.records if "train_accuracy" in record.diagnostics]
+        shares = [r.diagnostics["train_accuracy"] for r in told if name_of(Variant.of(r)) == variant]
         if not shares:
             raise ClaimError(f"{self.board.name}: nothing is known of the training of {variant}")
         return min(shares), max(shares)
 
     def accuracy(self, name: str, place: str) -> float:
-        """The share of normal test images whose sub-cluster a classifier finds; the mean over seeds.
+        """The share of normal test images whose sub-cluster a classifier finds; the mean, as of its AUROC.
 
         Args:
             name: method and score.
         """
-        shares = [record.accuracy for case in self._entry(name, place, "").cases for record in case]
-        if None in shares:
+        cases = [[record.accuracy for record in case] for case in self._entry(name, place, "").cases]
+        if any(None in case for case in cases):
             raise ClaimError(f"{self.board.name}: there is no accuracy of {name} in {place}")
-        return fmean(shares)
+        return fmean(map(fmean, cases))
 
     def _differences(self, a: str, b: str, places: Sequence[str], on: str, of: Quoted | None) -> dict[str, Difference]:
         """By place."""

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import harness
 from harness.fitting import describe
@@ -28,11 +29,14 @@ PLUGINS = Plugins()
 def gpu(monkeypatch):
     """A GPU of 64 GiB that computes in bfloat16."""
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (2**36, 2**36))
-    monkeypatch.setattr(numerics, "has_bfloat16", lambda device: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: True)
+    monkeypatch.setattr(torch.cuda.amp.common, "amp_definitely_not_available", lambda: False)
     monkeypatch.setattr(nn.Module, "to", moved)
-    monkeypatch.setattr(torch.autograd, "grad", lambda value, x: (torch.zeros_like(x),))
+    monkeypatch.setattr(torch.autograd, "grad", no_gradient)
     monkeypatch.setattr(Tensor, "backward", lambda value: on_gpu(value))
     monkeypatch.setattr(FakeTensor, "tolist", lambda values: [0.5] * len(values))
+    yield
+    numerics.has_bfloat16.cache_clear()
 
 
 def moved(module: nn.Module, device: str | None = None, **layout) -> nn.Module:
@@ -45,14 +49,35 @@ def moved(module: nn.Module, device: str | None = None, **layout) -> nn.Module:
     return module
 
 
+def no_gradient(value: Tensor, x: Tensor) -> tuple[Tensor]:
+    on_gpu(value, x)
+    return (torch.zeros_like(x),)
+
+
 def on_gpu(*values: Tensor) -> None:
     assert {str(value.device) for value in values} == {GPU}
 
 
-@pytest.mark.filterwarnings("ignore:CUDA is not available")
+class Watch(TorchDispatchMode):
+    """Refuses what fake tensors let pass: a GPU's indices into a processor's tensor. Notes how convolutions compute."""
+
+    def __init__(self):
+        super().__init__()
+        self.precisions: set[torch.dtype] = set()
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        if operation is torch.ops.aten.index.Tensor:
+            values, indices = args
+            allowed = {values.device, torch.device("cpu")}
+            assert allowed >= {index.device for index in indices if index is not None}
+        if operation is torch.ops.aten.convolution.default:
+            self.precisions.add(args[0].dtype)
+        return operation(*args, **kwargs or {})
+
+
 @pytest.mark.parametrize("name", ["subcluster", "rotnet", "ssl", "jigsaw", "isif"])
 def test_training_and_scoring_mix_no_devices(gpu, name):
-    real = torch.randint(256, (20, 3, 32, 32), dtype=torch.uint8)
+    real = torch.zeros(20, 3, 32, 32, dtype=torch.uint8)
     recipe = read_recipe("cifar10", "small", name, {"epochs": 1, "batch": 10})[1]
     cls = PLUGINS.get("method", name)
     method = cls(cls.Params())
@@ -61,10 +86,13 @@ def test_training_and_scoring_mix_no_devices(gpu, name):
     cls(cls.Params()).build(task, dataclasses.replace(run, device="cpu"))  # what methods keep for later is real
     with FakeTensorMode(allow_non_fake_inputs=True, shape_env=ShapeEnv()) as mode:
         images, labels = mode.from_tensor(real), mode.from_tensor(torch.arange(20) % 2)
-        method.build(task, run)
-        method.fit(harness.Images(images, labels if cls.uses_labels else None), run)
+        with Watch() as training:
+            method.build(task, run)
+            method.fit(harness.Images(images, labels if cls.uses_labels else None), run)
         on_gpu(*method.network.state_dict().values())
-        # Neighbours are sought on the processor, among values.
-        outcome = {"": method.embed(images)} if name == "isif" else method.score(images)
-    assert run.numerics["precision"] == "bfloat16"
+        with Watch() as scoring:
+            # Neighbours are sought on the processor, among values.
+            outcome = {"": method.embed(images)} if name == "isif" else method.score(images)
+    assert torch.bfloat16 in training.precisions
+    assert scoring.precisions == {torch.float32}
     assert {(len(values), values.device.type) for values in outcome.values()} == {(20, "cpu")}

@@ -8,10 +8,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from harness.fitting import describe
 from harness.method import Images, Method, Run
 from harness.plugins import Plugins
 from harness.recipe import Recipe, read_recipe
-from harness.run import describe
 
 NORMAL, ANOMALY = tuple("01234"), tuple("56789")
 PLUGINS = Plugins()
