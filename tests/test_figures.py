@@ -185,13 +185,17 @@ def test_chance_is_shown_where_it_is_in_view_and_nothing_is_cut_off(level, shown
 
 def test_two_scores_never_look_alike_and_a_method_keeps_its_colour():
     table = {}
-    many = ALL | {f"own{i}": ("A", "B") for i in range(6)}
-    for protocol, methods in (("test2", ALL), ("test3", TWO | {"ssl": ("KL", "TrueProb")}), ("levels", many)):
+    own = {f"own{i}": ("A", "B") for i in range(6)}
+    seven = ALL | {name: own[name] for name in list(own)[: len(COLOURS) - len(ALL)]}
+    tables = {"test2": ALL, "test3": TWO | {"ssl": ("KL", "TrueProb")}, "levels": ALL | own, "clusters": seven}
+    for protocol, methods in tables.items():
         found = looks(records_of(protocol, "digits", methods, seeds=(0,)), read_protocol(protocol))
         assert len({(look.color, str(look.linestyle), look.marker) for look in found.values()}) == len(found)
         table[protocol] = {variant.method: look.color for (variant, _), look in found.items()}
     assert table["test2"]["ssl"] == table["test3"]["ssl"]
     assert len(set(table["test2"].values())) == 3
+    assert table["test2"].items() <= table["clusters"].items()
+    assert len(set(table["clusters"].values())) == len(COLOURS), "no colour twice before all are used"
     alone = looks(records_of("clusters", "digits", TWO, seeds=(0,)), read_protocol("clusters"))
     assert len({look.color for look in alone.values()}) == 2, "of a single method, colours tell the scores"
     assert {to_hex(look.color).upper() for look in alone.values()} <= set(COLOURS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import itertools
 import re
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
@@ -101,9 +102,12 @@ def looks(records: Sequence[Record], protocol: Protocol) -> dict[tuple[Variant, 
 
 
 def _places(methods: Iterable[str]) -> dict[str, int]:
-    """The turn of each method: those of the bundled tables have the same in every figure, and so the same colour."""
-    known = (column.method for column in bundled_columns())
-    return {method: place for place, method in enumerate(dict.fromkeys([*known, *sorted(methods)]))}
+    """The turn of each method: those of the bundled tables have the same in every figure, and so the same colour; the
+    others take what these leave free."""
+    present = sorted(set(methods))
+    known = {name: place for place, name in enumerate(dict.fromkeys(column.method for column in bundled_columns()))}
+    free = (place for place in itertools.count() if place not in {known.get(name) for name in present})
+    return known | {name: next(free) for name in present if name not in known}
 
 
 @contextmanager
