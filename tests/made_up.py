@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import csv
 from functools import cache
 from typing import Any
 
 from harness.metrics import Metrics
 from harness.protocol import Case, read_protocol
 from harness.records import Record
+from harness.report.leaderboard import leaderboards
+from harness.report.publish import text_of
 
 RECIPE = {
     "network": "none",
@@ -54,3 +57,13 @@ def _cases(protocol: str, dataset: str) -> tuple[dict[str, Case], dict[str, str]
     declared = read_protocol(protocol)
     cases = {case.name: case for case in declared.cases(dataset)}
     return cases, {name: declared.digest(case) for name, case in cases.items()}
+
+
+def text(records: list[Record], form: str = "md", *paths: str) -> str:
+    """The tables of records, written out."""
+    return text_of(leaderboards(records, paths), form)
+
+
+def tidy_rows(records: list[Record]) -> list[dict[str, str]]:
+    """The tables of records, a row for each number."""
+    return list(csv.DictReader(text(records, "csv").splitlines()))

@@ -12,13 +12,13 @@ import statistics
 from pathlib import Path
 
 import pytest
+from made_up import text, tidy_rows
 from tiny import case, harness, named, plugin, table
 
 from harness import HarnessError
 from harness.protocol import read_protocol
 from harness.records import Record, Store
 from harness.report.leaderboard import leaderboards
-from harness.report.publish import text_of
 
 DASH = "–"
 
@@ -52,14 +52,6 @@ def three(records: list[Record], seeds=(0,)) -> list[Record]:
         else:
             found.append(as_method(record, "subcluster", MAX=0.8 + k / 100, ODIN=0.81 + k / 100))
     return found
-
-
-def text(records: list[Record], form: str = "md", *paths: str) -> str:
-    return text_of(leaderboards(records, paths), form)
-
-
-def tidy_rows(records: list[Record]) -> list[dict[str, str]]:
-    return list(csv.DictReader(text(records, "csv").splitlines()))
 
 
 # --- the layout ------------------------------------------------------------------------------------------------------

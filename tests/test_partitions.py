@@ -9,6 +9,7 @@ import statistics
 import made_up
 import numpy as np
 import pytest
+from made_up import text, tidy_rows
 from tiny import table
 
 from harness import HarnessError
@@ -37,16 +38,8 @@ def partitions(method: str = "subcluster", less: float = 0.0) -> list[Record]:
     ]
 
 
-def text(records: list[Record], form: str = "md") -> str:
-    return text_of(leaderboards(records), form)
-
-
 def of_partitions(records: list[Record], method: str = "subcluster") -> tuple[str, str, str]:
-    (row,) = [
-        row
-        for row in csv.DictReader(io.StringIO(text(records, "csv")))
-        if row["method"] == method and "random" in row["row"] and row["mean"]
-    ]
+    (row,) = [row for row in tidy_rows(records) if row["method"] == method and "random" in row["row"] and row["mean"]]
     return row["mean"], row["std"], row["runs"]
 
 

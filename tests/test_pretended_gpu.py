@@ -29,14 +29,14 @@ PLUGINS = Plugins()
 def gpu(monkeypatch):
     """A GPU of 64 GiB that computes in bfloat16."""
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (2**36, 2**36))
+    # Uncached, so that no earlier answer is taken, and what is pretended is not kept.
+    monkeypatch.setattr(numerics, "has_bfloat16", numerics.has_bfloat16.__wrapped__)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: True)
     monkeypatch.setattr(torch.cuda.amp.common, "amp_definitely_not_available", lambda: False)
     monkeypatch.setattr(nn.Module, "to", moved)
     monkeypatch.setattr(torch.autograd, "grad", no_gradient)
-    monkeypatch.setattr(Tensor, "backward", lambda value: on_gpu(value))
+    monkeypatch.setattr(Tensor, "backward", on_gpu)
     monkeypatch.setattr(FakeTensor, "tolist", lambda values: [0.5] * len(values))
-    yield
-    numerics.has_bfloat16.cache_clear()
 
 
 def moved(module: nn.Module, device: str | None = None, **layout) -> nn.Module:

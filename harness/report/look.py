@@ -106,7 +106,8 @@ def _places(methods: Iterable[str]) -> dict[str, int]:
     others take what these leave free."""
     present = sorted(set(methods))
     known = {name: place for place, name in enumerate(dict.fromkeys(column.method for column in bundled_columns()))}
-    free = (place for place in itertools.count() if place not in {known.get(name) for name in present})
+    taken = {known[name] for name in present if name in known}
+    free = (place for place in itertools.count() if place not in taken)
     return known | {name: next(free) for name in present if name not in known}
 
 
