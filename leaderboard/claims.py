@@ -1,9 +1,9 @@
-"""README.md from README.md.j2, whose sentences quote the published numbers.
+"""README.md and measured.md from their templates (.j2), whose sentences and tables quote the published numbers.
 
 Who is `ahead` of whom, or `level`, is refused where the paired interval says otherwise; other words are the writer's.
 
-    uv run python leaderboard/claims.py          # write README.md
-    uv run python leaderboard/claims.py --check  # is it what the records say?
+    uv run python leaderboard/claims.py          # write both
+    uv run python leaderboard/claims.py --check  # are they what the records say?
 
 In the template, `table("test2-mnist-fast")` is a `Quoted`. A number is named by its method and score, as in
 "subcluster.MAX" or "isif(epochs=40).Cosine", and by its place in the table: a row of the paper's, or "average".
@@ -106,6 +106,10 @@ class Quoted:
             kind = "within" if row.verdict == WITHIN else "above" if row.difference > 0 else "below"
             found[kind].append(row.difference)
         return found
+
+    def difference(self, a: str, b: str, *places: str, on: str = "", of: Quoted | None = None) -> str:
+        """a minus b, with its sign, as `ahead`, whoever is: for tables, whose readers see it from the interval."""
+        return self._told(self._differences(a, b, places, on, of), lambda one: True, "", sign="+")
 
     def ahead(self, a: str, b: str, *places: str, on: str = "", of: Quoted | None = None) -> str:
         """By how much a is ahead of b, with the paired 95 % interval, as `harness compare --against` gives it.
@@ -232,26 +236,32 @@ def table(name: str) -> Quoted:
     return Quoted(boards()[name])
 
 
-def written() -> str:
-    """The README that the template and the records make."""
+def cells(text: str) -> str:
+    """Numbers separated by commas, with intervals or without, as the cells of a row of a table."""
+    return re.sub(r", (?![^\[]*\])", " | ", text)
+
+
+def written(template: Path) -> str:
+    """What a template and the records make."""
     environment = Environment(undefined=StrictUndefined, trim_blocks=True, keep_trailing_newline=True)
-    environment.filters["short"] = short
-    template = environment.from_string((HERE / "README.md.j2").read_text(encoding="utf-8"))
-    return template.render(table=table)
+    environment.filters |= {"short": short, "cells": cells}
+    return environment.from_string(template.read_text(encoding="utf-8")).render(table=table)
 
 
 def main(check: bool) -> int:
-    readme = HERE / "README.md"
-    try:
-        text = written()
-    except HarnessError as error:
-        print(f"{HERE / 'README.md.j2'}: {error}")
-        return 1
-    if not check:
-        readme.write_text(text, encoding="utf-8")
-    elif readme.read_text(encoding="utf-8") != text:
-        print(f"{readme}: not what README.md.j2 and the records make; write it again with leaderboard/claims.py")
-        return 1
+    texts = {}
+    for template in sorted(HERE.glob("*.md.j2")):
+        try:
+            texts[template.with_suffix("")] = written(template)
+        except HarnessError as error:
+            print(f"{template}: {error}")
+            return 1
+    for path, text in texts.items():
+        if not check:
+            path.write_text(text, encoding="utf-8")
+        elif not path.exists() or path.read_text(encoding="utf-8") != text:
+            print(f"{path}: not what {path.name}.j2 and the records make; write it again with leaderboard/claims.py")
+            return 1
     return 0
 
 

@@ -1,4 +1,4 @@
-"""leaderboard/README.md: numbers are quoted from the records, and who is ahead or level agrees with them."""
+"""leaderboard/README.md and measured.md quote the records, and agree with them in who is ahead or level."""
 
 from __future__ import annotations
 
@@ -32,8 +32,10 @@ def of_record(stem: str) -> float:
     return roc_auc_score([0] * len(normal) + [1] * len(anomaly), np.concatenate([normal, anomaly]))
 
 
-def test_the_readme_is_what_the_records_and_the_template_make():
-    assert (LEADERBOARD / "README.md").read_text(encoding="utf-8") == claims.written()
+@pytest.mark.parametrize("page", ["README.md", "measured.md"])
+def test_a_page_is_what_the_records_and_its_template_make(page):
+    path = LEADERBOARD / page
+    assert path.read_text(encoding="utf-8") == claims.written(path.with_name(f"{page}.j2"))
 
 
 def test_a_quoted_number_is_the_mean_over_seeds(quoted):
@@ -139,6 +141,12 @@ def test_a_wrong_readme_is_told_in_one_line(tmp_path, monkeypatch, capsys):
     assert claims.main(check=False) == 1
     assert capsys.readouterr().out.count("\n") == 1
     assert (tmp_path / "README.md").read_text() == ".999 [.998, 1.000]\n"
+
+
+def test_numbers_become_the_cells_of_a_row():
+    assert claims.cells(".967, .958") == ".967 | .958"
+    assert claims.cells(".280 [.255, .306], -.327 [-.348, -.306]") == ".280 [.255, .306] | -.327 [-.348, -.306]"
+    assert claims.cells("–, .967 [.956, .978], .958") == "– | .967 [.956, .978] | .958"
 
 
 @pytest.mark.parametrize(

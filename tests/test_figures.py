@@ -91,7 +91,7 @@ def assert_legible(figure):
 
 def test_lines_show_the_mean_over_seeds_with_its_interval():
     records = records_of("test2", "mnist", ALL)
-    axes = panels(lines(records, read_protocol("test2"), "number of normal classes"))["mnist"]
+    axes = panels(lines(records, read_protocol("test2"), "number of normal classes"))["mnist, paper"]
     for method, scores, head in (("rotnet", ("MAX", "ODIN"), "RotNet"), ("subcluster", ("MAX",), "Proposed")):
         for score in scores:
             cells = [[r for r in records if (r.method, r.case, r.status) == (method, k, "ok")] for k in "12345"]
@@ -106,7 +106,7 @@ def test_lines_show_the_mean_over_seeds_with_its_interval():
 def test_hollow_markers_are_the_papers_numbers():
     records = records_of("test2", "mnist", ALL)
     protocol, published = read_protocol("test2"), read_published()
-    axes = panels(lines(records, protocol, "k", published))["mnist"]
+    axes = panels(lines(records, protocol, "k", published))["mnist, paper"]
     line, (ours, _) = points(axes, "Proposed ODIN, paper"), bars(axes, "Proposed ODIN")
     assert list(line.get_ydata()) == [0.97, 0.94, 0.94, 0.93]
     assert line.get_markerfacecolor() == "none"
@@ -120,11 +120,11 @@ def test_hollow_markers_are_the_papers_numbers():
         (records + changed, "Proposed", "Proposed (temperature=2)"),
         (changed, "Proposed (temperature=2)", "Proposed (temperature=3)"),
     ):
-        axes = panels(lines(drawn, protocol, "k", published))["mnist"]
+        axes = panels(lines(drawn, protocol, "k", published))["mnist, paper"]
         assert list(points(axes, f"{first} MAX, paper").get_ydata()) == [0.97, 0.95, 0.93, 0.94]
         assert bars(axes, f"{other} MAX")
         assert f"{other} MAX, paper" not in {one.get_label() for one in axes.lines}
-    axes = panels(lines(records, protocol, "k"))["mnist"]
+    axes = panels(lines(records, protocol, "k"))["mnist, paper"]
     assert not [one for one in axes.lines if "paper" in str(one.get_label())]
 
 
@@ -132,16 +132,16 @@ def test_clusters_have_a_panel_for_each_normal_set_and_a_cross_for_each_random_p
     records = records_of("clusters", "imagenet", TWO)
     figure = lines(records, read_protocol("clusters"), "number of clusters", read_published())
     found = panels(figure)
-    assert list(found) == ["imagenet, car", "imagenet, catdog", "imagenet, placental"]
+    assert list(found) == ["imagenet, paper, car", "imagenet, paper, catdog", "imagenet, paper, placental"]
     ticks = [[text.get_text() for text in axes.get_xticklabels()] for axes in found.values()]
     assert ticks == [["2", "4", "6", "8", "10"], ["2", "4", "16"], ["4", "8", "17", "44"]]
-    assert list(found["imagenet, car"].get_xticks()) == [2, 4, 6, 8, 10]
-    assert found["imagenet, placental"].get_xticks() == pytest.approx([2, 3, math.log2(17), math.log2(44)])
-    crosses = points(found["imagenet, car"], "Proposed MAX, partitions")
+    assert list(found["imagenet, paper, car"].get_xticks()) == [2, 4, 6, 8, 10]
+    assert found["imagenet, paper, placental"].get_xticks() == pytest.approx([2, 3, math.log2(17), math.log2(44)])
+    crosses = points(found["imagenet, paper, car"], "Proposed MAX, partitions")
     one = [r.scores["MAX"].auroc for r in records if r.case == "car 2 random 0"]
     assert len(crosses.get_ydata()) == 4 * 5
     assert np.mean(one) in crosses.get_ydata()
-    assert len(bars(found["imagenet, car"], "Proposed MAX")[1]) == 5
+    assert len(bars(found["imagenet, paper, car"], "Proposed MAX")[1]) == 5
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
     assert labels[:2] == ["Proposed MAX", "Proposed ODIN"]
     assert set(labels[2:]) == {"95 % interval", "the paper's number", "a random partition"}
@@ -163,12 +163,12 @@ def test_a_variant_of_many_settings_has_several_lines_in_the_legend():
 def test_near_and_far_have_a_panel_each():
     records = records_of("test4", "imagenet", TWO | {"ssl": ("KL",)})
     found = panels(lines(records, read_protocol("test4"), "normal set"))
-    assert list(found) == ["imagenet, near", "imagenet, far"]
-    assert [text.get_text() for text in found["imagenet, far"].get_xticklabels()] == [
+    assert list(found) == ["imagenet, paper, near", "imagenet, paper, far"]
+    assert [text.get_text() for text in found["imagenet, paper, far"].get_xticklabels()] == [
         *("spitz", "snake", "car", "boat", "truck")
     ]
     far = [r.scores["KL"].auroc for r in records if (r.case, r.anomaly_set, r.method) == ("snake", "far", "ssl")]
-    assert bars(found["imagenet, far"], "SSL KL")[0].get_ydata()[1] == pytest.approx(np.mean(far))
+    assert bars(found["imagenet, paper, far"], "SSL KL")[0].get_ydata()[1] == pytest.approx(np.mean(far))
 
 
 @pytest.mark.parametrize(("level", "shown"), [(0.95, False), (0.52, True), (0.49, True), (0.3, False)])

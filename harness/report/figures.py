@@ -17,7 +17,7 @@ from harness.protocol import Case, Protocol
 from harness.records import Record, slug
 from harness.report.compare import Estimate, estimate
 from harness.report.look import GREY, WIDTH, Look, looks, save, style
-from harness.report.names import Variant, declared_as
+from harness.report.names import Variant, data_of, declared_as
 from harness.report.published import Published
 from harness.report.roc import roc_and_histogram
 
@@ -85,7 +85,7 @@ def lines(
     drawn = [_lines(panel, columns, records, published) for panel in panels]
     every = [line for found in drawn for line in found]
     with style():
-        figure, grid = _axes(panels, records[0].dataset, x_label)
+        figure, grid = _axes(panels, f"{data_of(records[0])}, {records[0].recipe}", x_label)
         for axes, found in zip(grid, drawn, strict=True):
             for line in found:
                 _draw(axes, line)
@@ -194,7 +194,7 @@ def _lines(
 # Drawing
 
 
-def _axes(panels: Sequence[Panel], dataset: str, x_label: str) -> tuple[Figure, list[Axes]]:
+def _axes(panels: Sequence[Panel], data: str, x_label: str) -> tuple[Figure, list[Axes]]:
     from matplotlib.figure import Figure
 
     studies, sets = {panel.study for panel in panels}, {panel.anomaly_set for panel in panels}
@@ -209,9 +209,7 @@ def _axes(panels: Sequence[Panel], dataset: str, x_label: str) -> tuple[Figure, 
     for unused in grid[len(panels) :]:
         unused.remove()
     for place, (axes, panel) in enumerate(zip(grid, panels, strict=False)):
-        axes.set_title(
-            ", ".join([dataset, *[panel.study] * (len(studies) > 1), *[panel.anomaly_set] * (len(sets) > 1)])
-        )
+        axes.set_title(", ".join([data, *[panel.study] * (len(studies) > 1), *[panel.anomaly_set] * (len(sets) > 1)]))
         slant = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if slanted else {}
         axes.set_xticks([*panel.places.values()], panel.ticks, **slant)
         axes.set_xlabel(x_label)
