@@ -80,7 +80,10 @@ class Run:
         return self.checkpoints / f"{self.trainings}.checkpoint" if self.checkpoints else None
 
     def note(self, **values: float) -> None:
-        """Keep a diagnostic in the record: `run.note(train_accuracy=0.98)`."""
+        """Keep a diagnostic in the record: `run.note(train_accuracy=0.98)`.
+
+        A method that takes a sample of its training images says so by `images_used`, which stands under the table.
+        """
         self.notes.update({name: float(value) for name, value in values.items()})
 
 

@@ -66,8 +66,10 @@ def test_a_limit_draws_training_images_by_the_seed(images):
     from harness import Run
     from harness.testing.toy import RECIPE
 
-    drawn = [Vectors(images, Run("cpu", seed, RECIPE, None), "pixels", limit=20).train for seed in (0, 0, 1)]
+    runs = [Run("cpu", seed, RECIPE, None) for seed in (0, 0, 1)]
+    drawn = [Vectors(images, run, "pixels", limit=20).train for run in runs]
     assert len(drawn[0]) == 20
+    assert runs[0].notes == {"images_used": 20}
     assert drawn[0].equal(drawn[1])
     assert not drawn[0].equal(drawn[2])
     rows = {tuple(row) for row in (images.flatten(1).double() / 255).tolist()}

@@ -337,6 +337,13 @@ def test_normal_classes_without_training_images_are_refused(here):
     assert "'patches' has test images only" in err.splitlines()[-1]
 
 
+def test_a_sample_of_the_training_images_is_told_under_the_table(here):
+    for settings in (), ("--set", "lof.limit=50"):
+        harness("run", *ONE, "--method", "lof", *settings)
+    (told,) = [line for line in harness("leaderboard").out.splitlines() if line.startswith("- Fitted")]
+    assert told == "- Fitted to 50 training images, drawn at random, where there were more (lof (limit=50))."
+
+
 def test_notes_of_a_method_are_kept(here):
     harness("run", *ONE, "--method", plugin(fit=f"run.note(found=3, share=0.5); {MEAN}"))
     assert records()[0].diagnostics == {"found": 3.0, "share": 0.5}

@@ -33,6 +33,7 @@ class Vectors:
                 raise HarnessError(f"the method {on!r} has no embed(); write pixels, pca, or isif")
         if limit is not None and len(images) > limit:
             images = images[torch.randperm(len(images), generator=torch.Generator().manual_seed(run.seed))[:limit]]
+            run.note(images_used=limit)
         if on == "pca":
             self.mean, self.axes = principal_axes(_pixels(images), variance)
         self.train = self(images)

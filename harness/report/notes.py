@@ -46,6 +46,12 @@ def notes_of(
         by_recipe.setdefault(_recipe_line(record), {})[record.method] = None
     for text, methods in by_recipe.items():
         notes.append(text + (f" ({', '.join(methods)})" if len(by_recipe) > 1 else "") + ".")
+    sampled: dict[float, dict[Variant, None]] = {}
+    for record in (record for record in ok if "images_used" in record.diagnostics):
+        sampled.setdefault(record.diagnostics["images_used"], {})[Variant.of(record)] = None
+    for used, variants in sampled.items():
+        who = ", ".join(map(str, variants))
+        notes.append(f"Fitted to {used:.0f} training images, drawn at random, where there were more ({who}).")
     for owner, changes in settings.items():
         notes.append("Changed with --set: " + ", ".join(f"{owner}.{k}={v}" for k, v in changes.items()) + ".")
     notes += [f"{ORIGINS[note.status]}: {note.text}" for note in protocol.section(declared_as(records[0])).notes]
