@@ -5,8 +5,9 @@ Who is `ahead` of whom, or `level`, is refused where the paired interval says ot
     uv run python leaderboard/claims.py          # write both
     uv run python leaderboard/claims.py --check  # are they what the records say?
 
-In the template, `table("test2-mnist-fast")` is a `Quoted`. A number is named by its method and score, as in
-"subcluster.MAX" or "isif(epochs=40).Cosine", and by its place in the table: a row of the paper's, or "average".
+In the template, `table("test2-mnist-fast")` is a `Quoted`, and `table("test2-mnist-fast", seed=0)` what that seed alone
+says, to set beside what was run with it alone. A number is named by its method and score, as in "subcluster.MAX" or
+"isif(epochs=40).Cosine", and by its place in the table: a row of the paper's, or "average".
 """
 
 from __future__ import annotations
@@ -64,13 +65,6 @@ class Quoted:
             raise ClaimError(f"{self.board.name}: there is no number of {name} in {place}")
         return value
 
-    def of_seed(self, seed: int, name: str, place: str) -> float:
-        """The number of one seed, to set beside what was run with that one alone."""
-        by_seed = self._entry(name, place, "").by_seed
-        if seed not in by_seed:
-            raise ClaimError(f"{self.board.name}: {name} in {place} has no seed {seed}")
-        return by_seed[seed]
-
     def each(self, name: str, place: str) -> list[float]:
         """The number of each case that a place is the mean of."""
         entry = self._entry(name, place, "")
@@ -115,7 +109,8 @@ class Quoted:
         """By how much a is ahead of b, with the paired 95 % interval, as `harness compare --against` gives it.
 
         Args:
-            of: the table of b, where it is of another recipe.
+            places: of both; or "A/B" where that of b is another one, with the same images.
+            of: the table of b, where it is of another recipe or seed.
 
         Raises:
             ClaimError: it is not, by more than noise.
@@ -160,7 +155,8 @@ class Quoted:
         if not places:
             raise ClaimError(f"{self.board.name}: {a} beside {b}: say in which row")
         its = of or self
-        pairs = [(self._entry(a, place, on), its._entry(b, place, on)) for place in places]
+        both = [place.partition("/") for place in places]
+        pairs = [(self._entry(a, one, on), its._entry(b, other or one, on)) for one, _, other in both]
         for pair in pairs:
             check_images(*pair)
         return dict(zip(places, differences(pairs, STORE.scores), strict=True))
@@ -225,15 +221,16 @@ def bracketed(value: float, low: float, high: float, sign: str = "") -> str:
 
 
 @cache
-def boards() -> dict[str, Leaderboard]:
-    """Every published table by its name."""
-    return {board.name: board for board in leaderboards(STORE.records(), folder=STORE.root)}
+def boards(seed: int | None) -> dict[str, Leaderboard]:
+    """Every published table by its name, or what it would be with one seed alone."""
+    records = [record for record in STORE.records() if seed in (None, record.seed)]
+    return {board.name: board for board in leaderboards(records, folder=STORE.root)}
 
 
-def table(name: str) -> Quoted:
-    if name not in boards():
-        raise ClaimError(f"there is no table {name}; there are {', '.join(boards())}")
-    return Quoted(boards()[name])
+def table(name: str, seed: int | None = None) -> Quoted:
+    if name not in boards(seed):
+        raise ClaimError(f"there is no table {name}; there are {', '.join(boards(seed))}")
+    return Quoted(boards(seed)[name])
 
 
 def cells(text: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 import statistics
 from pathlib import Path
 
@@ -24,6 +25,10 @@ def quoted():
     return claims.table
 
 
+def numbers(text: str) -> list[float]:
+    return [float(number) for number in re.findall(r"-?\d*\.\d+", text)]
+
+
 def of_record(stem: str) -> float:
     """The AUROC that scikit-learn finds in the published scores of subcluster's MAX."""
     (path,) = (LEADERBOARD / "records/test2/mnist/subcluster").glob(f"{stem}.*.npz")
@@ -41,7 +46,7 @@ def test_a_page_is_what_the_records_and_its_template_make(page):
 def test_a_quoted_number_is_the_mean_over_seeds(quoted):
     mnist, seeds = quoted("test2-mnist-fast"), [of_record(f"3.anomaly.fast.s{seed}") for seed in range(3)]
     assert mnist("subcluster.MAX", "3") == f"{statistics.fmean(seeds):.3f}".removeprefix("0")
-    assert mnist.of_seed(1, "subcluster.MAX", "3") == pytest.approx(seeds[1], abs=1e-9)
+    assert quoted("test2-mnist-fast", seed=1).value("subcluster.MAX", "3") == pytest.approx(seeds[1], abs=1e-9)
 
 
 def test_a_number_without_places_is_of_every_row_that_has_one(quoted):
@@ -73,6 +78,26 @@ def test_words_that_the_records_contradict_are_refused(quoted):
     assert mnist.level("lof.LOF", "subcluster.MAX", "4").startswith("+")
 
 
+def test_a_difference_has_its_sign_whoever_is_ahead(quoted):
+    mnist = quoted("test2-mnist-fast")
+    lead, low, high = numbers(mnist.ahead("subcluster.MAX", "rotnet.MAX", "5"))
+    assert numbers(mnist.difference("rotnet.MAX", "subcluster.MAX", "5")) == [-lead, -high, -low]
+    assert mnist.difference("subcluster.MAX", "rotnet.MAX", "5").startswith("+")
+
+
+def test_two_rows_of_the_same_images_are_compared_in_one_column(quoted):
+    levels = quoted("levels-digits-small")
+    first, second = (levels.value("subcluster.MAX", level) for level in ("level 1", "level 2"))
+    told = levels.difference("subcluster.MAX", "subcluster.MAX", "level 1/level 2")
+    assert numbers(told)[0] == pytest.approx(first - second, abs=0.0006)
+
+
+def test_one_seed_is_compared_with_another(quoted):
+    ours, other = (quoted("test2-mnist-fast", seed=seed) for seed in (0, 1))
+    between = ours.value("rotnet.MAX", "5") - other.value("rotnet.MAX", "5")
+    assert numbers(ours.difference("rotnet.MAX", "rotnet.MAX", "5", of=other))[0] == pytest.approx(between, abs=0.0006)
+
+
 @pytest.mark.parametrize(
     ("name", "place", "says"),
     [
@@ -90,7 +115,6 @@ def test_what_is_not_there_can_not_be_quoted(quoted, name, place, says):
     "quote",
     [
         lambda mnist: mnist.ahead("subcluster.MAX", "ssl.KL"),
-        lambda mnist: mnist.of_seed(7, "subcluster.MAX", "3"),
         lambda mnist: mnist.printed("subcluster.MAX", "6"),
         lambda mnist: mnist.interval("lof.LOF", "3"),
         lambda mnist: mnist.gaps("lof.LOF"),
