@@ -1,4 +1,4 @@
-"""README.md and measured.md from their templates (.j2), whose sentences and tables quote the published numbers.
+"""README.md and measured/README.md from their templates (.j2), whose sentences and tables quote the published numbers.
 
 Who is `ahead` of whom, or `level`, is refused where the paired interval says otherwise; other words are the writer's.
 
@@ -247,7 +247,7 @@ def written(template: Path) -> str:
 
 def main(check: bool) -> int:
     texts = {}
-    for template in sorted(HERE.glob("*.md.j2")):
+    for template in sorted(HERE.glob("**/*.md.j2")):
         try:
             texts[template.with_suffix("")] = written(template)
         except HarnessError as error:

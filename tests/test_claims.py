@@ -1,4 +1,4 @@
-"""leaderboard/README.md and measured.md quote the records, and agree with them in who is ahead or level."""
+"""leaderboard/README.md and measured/README.md quote the records, and agree with them in who is ahead or level."""
 
 from __future__ import annotations
 
@@ -37,10 +37,22 @@ def of_record(stem: str) -> float:
     return roc_auc_score([0] * len(normal) + [1] * len(anomaly), np.concatenate([normal, anomaly]))
 
 
-@pytest.mark.parametrize("page", ["README.md", "measured.md"])
+@pytest.mark.parametrize("page", ["README.md", "measured/README.md"])
 def test_a_page_is_what_the_records_and_its_template_make(page):
     path = LEADERBOARD / page
-    assert path.read_text(encoding="utf-8") == claims.written(path.with_name(f"{page}.j2"))
+    assert path.read_text(encoding="utf-8") == claims.written(path.with_name(f"{path.name}.j2"))
+
+
+@pytest.mark.parametrize("page", ["README.md", "measured/README.md"])
+def test_every_link_leads_somewhere(page):
+    path = LEADERBOARD / page
+    targets = re.findall(r'(?:\]\(|src=")([^)"]+)', path.read_text(encoding="utf-8"))
+    for file, _, section in (target.partition("#") for target in targets if not target.startswith("https://")):
+        there = path.parent / file
+        assert there.exists(), file
+        headings = re.findall(r"^#+ (.*)", there.read_text(encoding="utf-8"), re.MULTILINE) if section else []
+        assert not section or section in [re.sub(r"[^\w -]", "", one).lower().replace(" ", "-") for one in headings]
+    assert targets
 
 
 def test_a_quoted_number_is_the_mean_over_seeds(quoted):
