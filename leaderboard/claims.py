@@ -5,9 +5,10 @@ Who is `ahead` of whom, or `level`, is refused where the paired interval says ot
     uv run python leaderboard/claims.py          # write both
     uv run python leaderboard/claims.py --check  # are they what the records say?
 
-In the template, `table("test2-mnist-fast")` is a `Quoted`, and `table("test2-mnist-fast", seed=0)` what that seed alone
+In a template, `table("test2-mnist-fast")` is a `Quoted`, and `table("test2-mnist-fast", seed=0)` what that seed alone
 says, to set beside what was run with it alone. A number is named by its method and score, as in "subcluster.MAX" or
-"isif(epochs=40).Cosine", and by its place in the table: a row of the paper's, or "average".
+"isif(epochs=40).Cosine", and by its place in the table: a row of the paper's, or "average". names.j2 has the
+names that the templates share.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from functools import cache, cached_property
 from pathlib import Path
 from statistics import fmean
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from harness.errors import HarnessError
 from harness.records import Store
@@ -103,7 +104,7 @@ class Quoted:
 
     def difference(self, a: str, b: str, *places: str, on: str = "", of: Quoted | None = None) -> str:
         """a minus b, with its sign, as `ahead`, whoever is: for tables, whose readers see it from the interval."""
-        return self._told(self._differences(a, b, places, on, of), lambda one: True, "", sign="+")
+        return listed(self._differences(a, b, places, on, of), sign="+")
 
     def ahead(self, a: str, b: str, *places: str, on: str = "", of: Quoted | None = None) -> str:
         """By how much a is ahead of b, with the paired 95 % interval, as `harness compare --against` gives it.
@@ -116,7 +117,8 @@ class Quoted:
             ClaimError: it is not, by more than noise.
         """
         found = self._differences(a, b, places, on, of)
-        return self._told(found, lambda one: one.low > 0, f"{a} is not ahead of {b}")
+        self._require(found, lambda one: one.low > 0, f"{a} is not ahead of {b}")
+        return listed(found)
 
     def level(self, a: str, b: str, *places: str, on: str = "", of: Quoted | None = None) -> str:
         """How far a is from b, with its sign, as `ahead`.
@@ -125,7 +127,8 @@ class Quoted:
             ClaimError: that is more than noise.
         """
         found = self._differences(a, b, places, on, of)
-        return self._told(found, lambda one: one.low <= 0 <= one.high, f"{a} is not level with {b}", sign="+")
+        self._require(found, lambda one: one.low <= 0 <= one.high, f"{a} is not level with {b}")
+        return listed(found, sign="+")
 
     def trained(self, variant: str) -> tuple[float, float]:
         """The lowest and the highest accuracy of a method on its own task, on its training views.
@@ -161,15 +164,10 @@ class Quoted:
             check_images(*pair)
         return dict(zip(places, differences(pairs, STORE.scores), strict=True))
 
-    def _told(
-        self, found: dict[str, Difference], holds: Callable[[Difference], bool], otherwise: str, sign: str = ""
-    ) -> str:
-        """The differences, refused where one of them does not hold."""
-        told = {place: bracketed(one.value, one.low, one.high, sign) for place, one in found.items()}
+    def _require(self, found: dict[str, Difference], holds: Callable[[Difference], bool], otherwise: str) -> None:
         for place, one in found.items():
             if not holds(one):
-                raise ClaimError(f"{self.board.name}: {otherwise} in {place}: {told[place]}")
-        return ", ".join(told.values())
+                raise ClaimError(f"{self.board.name}: {otherwise} in {place}: {listed({place: one}, sign='+')}")
 
     def _entry(self, name: str, place: str, on: str) -> Entry:
         entry = entry_of(self._line(name, on), self._place(place))
@@ -233,6 +231,11 @@ def table(name: str, seed: int | None = None) -> Quoted:
     return Quoted(boards(seed)[name])
 
 
+def listed(found: dict[str, Difference], sign: str = "") -> str:
+    """Differences with their intervals, separated by commas."""
+    return ", ".join(bracketed(one.value, one.low, one.high, sign) for one in found.values())
+
+
 def cells(text: str) -> str:
     """Numbers separated by commas, with intervals or without, as the cells of a row of a table."""
     return re.sub(r", (?![^\[]*\])", " | ", text)
@@ -240,9 +243,12 @@ def cells(text: str) -> str:
 
 def written(template: Path) -> str:
     """What a template and the records make."""
-    environment = Environment(undefined=StrictUndefined, trim_blocks=True, keep_trailing_newline=True)
+    environment = Environment(
+        loader=FileSystemLoader(HERE), undefined=StrictUndefined, trim_blocks=True, keep_trailing_newline=True
+    )
     environment.filters |= {"short": short, "cells": cells}
-    return environment.from_string(template.read_text(encoding="utf-8")).render(table=table)
+    environment.globals["table"] = table
+    return environment.get_template(template.relative_to(HERE).as_posix()).render()
 
 
 def main(check: bool) -> int:

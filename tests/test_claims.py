@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
+PAGES = ["README.md", "measured/README.md"]
 LEADERBOARD = Path(__file__).parent.parent / "leaderboard"
 if not LEADERBOARD.exists():
     pytest.skip("the published leaderboards are part of the repository alone", allow_module_level=True)
@@ -37,13 +38,13 @@ def of_record(stem: str) -> float:
     return roc_auc_score([0] * len(normal) + [1] * len(anomaly), np.concatenate([normal, anomaly]))
 
 
-@pytest.mark.parametrize("page", ["README.md", "measured/README.md"])
+@pytest.mark.parametrize("page", PAGES)
 def test_a_page_is_what_the_records_and_its_template_make(page):
     path = LEADERBOARD / page
     assert path.read_text(encoding="utf-8") == claims.written(path.with_name(f"{path.name}.j2"))
 
 
-@pytest.mark.parametrize("page", ["README.md", "measured/README.md"])
+@pytest.mark.parametrize("page", PAGES)
 def test_every_link_leads_somewhere(page):
     path = LEADERBOARD / page
     targets = re.findall(r'(?:\]\(|src=")([^)"]+)', path.read_text(encoding="utf-8"))
