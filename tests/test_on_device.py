@@ -15,7 +15,7 @@ SMALL = ["--device=cpu", "--network=wrn-10-1", "--images=40", "--batch=20", "--s
 
 def test_its_lines_agree_with_one_another():
     done = subprocess.run([sys.executable, SCRIPT, *SMALL], capture_output=True, text=True, check=True)
-    machine, *ratios, share, whole = done.stdout.splitlines()
+    machine, *ratios, share, start, whole = done.stdout.splitlines()
     assert "torch" in machine
     for name, line in zip(("subcluster", "rotnet"), ratios, strict=True):
         ours, theirs, ratio = re.fullmatch(
@@ -25,6 +25,7 @@ def test_its_lines_agree_with_one_another():
     speed, each, reached, part, peak = map(float, re.findall(r"(?<![\w-])\d[\d.]*(?=[ %])", share.replace(",", "")))
     assert speed * each == pytest.approx(reached * 1000, rel=0.02)
     assert reached / peak == pytest.approx(part / 100, abs=0.02)
+    assert re.fullmatch(r"wrn-10-1: start-up [\d.]+ s", start)
     # Test 2 has one to five classes of 5000 images, for 200 epochs; the labels serve from two classes on.
     views = 5000 * 200 * (14 + 15 * 4 + 15 * 4)
     hours = float(re.search(r": ([\d.e+]+) h by the above", whole)[1])

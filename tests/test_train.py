@@ -8,7 +8,7 @@ from torch import nn
 
 from harness.errors import Diverged
 from harness.kit import numerics
-from harness.kit.train import augment, learning_rate, train_network
+from harness.kit.train import augment, in_batches, learning_rate, train_network
 from harness.method import Run
 from harness.recipe import Recipe
 from harness.run import seeded
@@ -192,3 +192,21 @@ def test_a_compiled_training_leaves_the_module_as_it_was(monkeypatch):
     assert compiled == [module]
     assert this.numerics["compile"] is True
     assert module._compiled_call_impl is None
+
+
+def test_a_batch_too_large_for_the_device_is_scored_in_halves():
+    sizes = []
+
+    def score(x):
+        sizes.append(len(x))
+        if len(x) > most:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return {"mean": x.mean((1, 2, 3))}
+
+    most = 20
+    found = in_batches(IMAGES, run(), score)
+    assert sizes == [70, 35, 18, 17, 35, 18, 17]
+    torch.testing.assert_close(found["mean"], IMAGES.float().mean((1, 2, 3)) / 255)
+    most = 0
+    with pytest.raises(torch.OutOfMemoryError):
+        in_batches(IMAGES[:2], run(), score)

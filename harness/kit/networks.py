@@ -35,7 +35,9 @@ def network(
     if side < SMALLEST_SIDE:
         raise HarnessError(f"network {name!r}: images of side {side} are too small; it needs at least {SMALLEST_SIDE}")
     body, width = _body(name, channels, side)
-    return Network(body, width, outputs, channels, mean, std)
+    built = Network(body, width, outputs, channels, mean, std)
+    built.replayable = name not in BUILDERS
+    return built
 
 
 class Network(nn.Module):
@@ -47,6 +49,8 @@ class Network(nn.Module):
 
     mean: Tensor
     std: Tensor
+    replayable = False
+    """Whether all that it does depends on the size of its batch alone, so that it can be recorded."""
 
     def __init__(
         self, body: nn.Module, width: int, outputs: int, channels: int, mean: Sequence[float], std: Sequence[float]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
@@ -23,6 +25,7 @@ class Numerics:
     channels_last: bool
     fused: bool
     compile: bool
+    cuda_graphs: bool
 
 
 def choose(run: Run) -> Numerics:
@@ -37,13 +40,16 @@ def choose(run: Run) -> Numerics:
     if compiled and (missing := _missing_compiler(device)):
         compiled = False
         left_out.append(f"compile, for want of {missing}")
-    chosen = Numerics(half, "channels_last" in run.faster_by, "fused" in run.faster_by, compiled)
+    graphs = "cuda_graphs" in run.faster_by and device.type == "cuda" and not compiled
+    chosen = Numerics(half, "channels_last" in run.faster_by, "fused" in run.faster_by, compiled, graphs)
     run.numerics.update(
         precision="bfloat16" if half else "float32",
         channels_last=chosen.channels_last,
         fused=chosen.fused,
         compile=compiled,
     )
+    if device.type == "cuda":
+        run.numerics.update(cuda_graphs=graphs, tf32=_tf32(run))
     if left_out:
         run.numerics["left_out"] = "; ".join(left_out)
     return chosen
@@ -52,6 +58,23 @@ def choose(run: Run) -> Numerics:
 def layout(run: Run) -> torch.memory_format:
     """How images and weights lie in memory."""
     return torch.channels_last if "channels_last" in run.faster_by else torch.contiguous_format
+
+
+@contextmanager
+def convolutions(run: Run) -> Iterator[None]:
+    """Inside, convolutions in float32 are computed as the run allows, on a GPU perhaps in TF32."""
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = _tf32(run)
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
+
+
+def _tf32(run: Run) -> bool:
+    """TF32 rounds factors to 10 bits behind the point, and came with the GPUs that have bfloat16."""
+    device = torch.device(run.device)
+    return "tf32" in run.faster_by and device.type == "cuda" and has_bfloat16(device)
 
 
 @cache

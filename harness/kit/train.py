@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.errors import Diverged, HarnessError
-from harness.kit import checkpoint, memory, numerics
+from harness.kit import checkpoint, graphs, memory, numerics
 from harness.kit.augment import center_crop, random_crop, random_flip
 from harness.kit.networks import network
 
@@ -70,10 +70,15 @@ def train_network(module: nn.Module, images: Tensor, loss: Loss, run: Run) -> No
     keeper = _Keeper(module, optimizer, run)
     done = keeper.resume()
     module.train()
-    with _threads(recipe.batch * images[0].numel()) as threads, _compiled(module, chosen.compile):
+    with (
+        _threads(recipe.batch * images[0].numel()) as threads,
+        numerics.convolutions(run),
+        _compiled(module, chosen.compile),
+        graphs.replayed(module, loss, chosen.cuda_graphs) as step,
+    ):
         run.numerics["threads"] = threads
         for epoch in range(done["epochs"], recipe.epochs):
-            mean_loss, accuracy = _epoch(epoch, optimizer, images, loss, run, chosen.bfloat16)
+            mean_loss, accuracy = _epoch(epoch, optimizer, images, step, run, chosen.bfloat16)
             if not math.isfinite(mean_loss):
                 raise Diverged(f"training diverged: the loss is {mean_loss} after epoch {epoch + 1}")
             done = {"epochs": epoch + 1, "train_loss": mean_loss, "train_accuracy": accuracy}
@@ -169,11 +174,23 @@ def in_batches(
     """
     memory.keep()
     parts: dict[str, list[Tensor]] = {}
-    with torch.no_grad(), _threads(images.numel() * views):
+    with torch.no_grad(), _threads(images.numel() * views), numerics.convolutions(run):
         for batch in _chunks(images, run, views):
-            for name, values in score(batch).items():
-                parts.setdefault(name, []).append(values.cpu())
+            for name, values in _within_memory(score, batch).items():
+                parts.setdefault(name, []).append(values)
     return {name: torch.cat(values) for name, values in parts.items()}
+
+
+def _within_memory(score: Callable[[Tensor], Mapping[str, Tensor]], batch: Tensor) -> dict[str, Tensor]:
+    """The scores of a batch, on the CPU; half by half if the device has too little memory for all at once."""
+    try:
+        return {name: values.cpu() for name, values in score(batch).items()}
+    except torch.OutOfMemoryError:
+        if len(batch) == 1:
+            raise
+    # Out here nothing holds what the failed attempt had taken.
+    halves = [_within_memory(score, half) for half in batch.chunk(2)]
+    return {name: torch.cat([half[name] for half in halves]) for name in halves[0]}
 
 
 def _chunks(images: Tensor, run: Run, views: int) -> Iterator[Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -72,9 +73,19 @@ def trained(recipe: Recipe, outputs: int, data: Dataset, seed: int) -> nn.Module
     return network
 
 
-def train(network: nn.Module, data: Dataset, epochs: int, batch: int, lr: float, device: str = "cpu") -> None:
-    """Adam with a cosine schedule, one epoch after the other."""
-    loader = DataLoader(data, batch, shuffle=True, **WORKERS, pin_memory=torch.cuda.is_available())
+def train(
+    network: nn.Module,
+    data: Dataset,
+    epochs: int,
+    batch: int,
+    lr: float,
+    device: str = "cpu",
+    workers: int = WORKERS["num_workers"],
+    progress: Callable[[], None] = lambda: None,
+) -> None:
+    """Adam with a cosine schedule, one epoch after the other; `progress` is called after each."""
+    loading = WORKERS | {"num_workers": workers}
+    loader = DataLoader(data, batch, shuffle=True, **loading, pin_memory=torch.cuda.is_available())
     optimizer = torch.optim.Adam(network.parameters(), lr=lr)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs * len(loader), eta_min=1e-6)
     network.train()
@@ -88,6 +99,7 @@ def train(network: nn.Module, data: Dataset, epochs: int, batch: int, lr: float,
             optimizer.step()
             schedule.step()
             total += loss.item()
+        progress()
 
 
 @torch.no_grad()
