@@ -113,6 +113,28 @@ def test_networks_are_as_they_were_afterwards(replays):
     copy.deepcopy(net)(torch.rand(2, 3, 8, 8))
 
 
+def test_what_was_recorded_is_freed_at_once(monkeypatch):
+    """Else it lies in the GPU's memory, and ends a process that is forked later, such as one that loads images."""
+    freed = []
+
+    class Recording:
+        def __init__(self, network):
+            self.plain, self.itself = network.forward, self
+
+        def __call__(self, x):
+            return self.plain(x)
+
+        def __del__(self):
+            freed.append(True)
+
+    monkeypatch.setattr(graphs, "record", lambda network, x: Recording(network))
+    net = untrained()
+    with graphs.replayed(net, lambda batch, index: net(batch), wanted=True) as step:
+        step(torch.rand(6, 3, 8, 8), None)
+        assert not freed
+    assert freed
+
+
 def test_a_network_of_a_plugin_is_not_replayed(replays, monkeypatch):
     monkeypatch.setitem(graphs.Network.__init__.__globals__["BUILDERS"], "theirs", lambda c, s: (nn.Flatten(), 192))
     net = untrained("theirs")

@@ -5,6 +5,7 @@ Launching the kernels of a small network one by one takes Python longer than a G
 
 from __future__ import annotations
 
+import gc
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -43,6 +44,9 @@ def replayed(module: nn.Module, loss: Callable, wanted: bool) -> Iterator[Callab
     finally:
         for call in calls:
             del call.network.forward
+            call.recorded.clear()
+        if calls:
+            gc.collect()  # recordings hold one another, and much of the GPU's memory; a forked process can't free them
 
 
 class _Call:
