@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from harness.report.ties import Scores
 
-POINTS = 60
+POINTS = 40
 """Of a ROC curve, at most: more can't be seen."""
 PARTS = 1000
 """Rates are whole numbers of these parts of one, which keeps the file small."""
@@ -182,7 +182,8 @@ def picture_key(record: Record, score: str) -> str:
 
 
 def roc(normal: np.ndarray, anomaly: np.ndarray) -> list[list[int]]:
-    """False and true positive rates along a ROC curve, in thousandths: its corners, evenly thinned to `POINTS`."""
+    """False and true positive rates along a ROC curve, in `PARTS`: its corners, evenly thinned to `POINTS`, each as its
+    distance from the one before."""
     import numpy as np
     from sklearn.metrics import roc_curve
 
@@ -191,7 +192,7 @@ def roc(normal: np.ndarray, anomaly: np.ndarray) -> list[list[int]]:
     way = false + true  # a curve only ever goes up and to the right
     keep = np.unique(np.searchsorted(way, np.linspace(0, way[-1], POINTS)).clip(max=len(way) - 1))
     keep = keep if len(way) > POINTS else np.arange(len(way))
-    return [np.rint(rates[keep] * PARTS).astype(int).tolist() for rates in (false, true)]
+    return [np.diff(np.rint(rates[keep] * PARTS).astype(int), prepend=0).tolist() for rates in (false, true)]
 
 
 def histogram(normal: np.ndarray, anomaly: np.ndarray) -> dict[str, list]:

@@ -238,12 +238,17 @@ function frame(label, xTicks, yTicks, xLabel, ...marks) {
     svg("text", { x: X(0.5), y: BOX.height - 3, "text-anchor": "middle" }, xLabel), marks);
 }
 
+function rates(steps) {
+  let sum = 0;
+  return steps.map((step) => (sum += step) / 1000);
+}
+
 function charts(entry, runs) {
   if (!entry.roc) return [];
   const ticks = [[0, "0"], [0.5, ".5"], [1, "1"]];
   const scored = runs.filter((run, i) => entry.numbers[i]);
   const curves = entry.roc.map(([x, y], i) =>
-    svg("path", { class: `curve seed${i % 4}`, d: line(x.map((v) => v / 1000), y.map((v) => v / 1000)) },
+    svg("path", { class: `curve seed${i % 4}`, d: line(rates(x), rates(y)) },
       svg("title", {}, `seed ${scored[i].seed}`)));
   const chart = frame(`ROC curves; area under the curve ${entry.mean === undefined ? "unknown" : three(entry.mean)}`, ticks, ticks,
     "false positive rate (normal images)", svg("path", { class: "chance", d: line([0, 1], [0, 1]) }), curves);
