@@ -98,6 +98,44 @@ def test_no_other_call_is_replayed(replays):
     assert replays == {"recorded": [], "replayed": []}
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda net: net.head.weight.requires_grad_(False),
+        lambda net: next(net.body.children()).eval(),
+        lambda net: setattr(net, "head", nn.Linear(net.head.in_features, 4)),
+        lambda net: setattr(net.head.weight, "data", net.head.weight.data + 1),
+    ],
+    ids=["frozen", "in evaluation mode", "replaced", "of other values"],
+)
+def test_a_network_that_was_changed_is_recorded_again(replays, change):
+    net, images = untrained(), torch.rand(6, 3, 8, 8)
+    with graphs.replayed(net, lambda batch, index: net(batch), wanted=True) as step:
+        step(images, None)
+        step(images, None)
+        change(net)
+        step(images, None)
+        step(images, None)
+        assert replays == {"recorded": [6, 6], "replayed": [6] * 4}
+        net.head.bias.requires_grad_(False)
+        step(images, None)  # a third recording is one too many
+    assert replays == {"recorded": [6, 6], "replayed": [6] * 4}
+
+
+def test_hooks_are_called(replays):
+    net, seen = untrained(), []
+
+    def loss(batch, index):
+        with_hook = net.head.register_forward_hook(lambda part, given, made: seen.append(made))
+        net(batch)
+        with_hook.remove()
+
+    with graphs.replayed(net, loss, wanted=True) as step:
+        step(torch.rand(6, 3, 8, 8), None)
+    assert len(seen) == 1
+    assert replays == {"recorded": [], "replayed": []}
+
+
 def test_networks_are_as_they_were_afterwards(replays):
     net = untrained()
     whole = nn.ModuleDict({"backbone": net, "more": nn.Linear(4, 4)})

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from harness.kit.networks import Network
 
-SIZES = 2
-"""How many sizes of batch are recorded: those of one training differ by one image at most."""
+RECORDINGS = 2
+"""Of a network, at most: the batches of one training have two sizes at most, which differ by one image."""
 
 
 @contextmanager
@@ -53,7 +53,8 @@ class _Call:
     """Stands in for a network's forward.
 
     A replay writes where the one before it has written, which the backward pass has yet to read: the second call of a
-    step, like any that is no plain training call, is not replayed.
+    step, like any that is no plain training call, is not replayed. Nor does a replay see what a plugin changes about
+    the network, or call its hooks: what is changed is recorded again, and a network with hooks is not.
     """
 
     def __init__(self, network: Network):
@@ -62,11 +63,13 @@ class _Call:
         self.free = True
 
     def __call__(self, x: Tensor) -> Tensor:
-        if not (self.free and self.network.training and torch.is_grad_enabled()) or x.requires_grad:
+        plain_training = self.network.training and torch.is_grad_enabled() and not x.requires_grad
+        state = _state(self.network) if self.free and plain_training else None
+        if state is None:
             return self.plain(x)
-        key = x.shape, x.dtype, torch.is_autocast_enabled(x.device.type)
+        key = x.shape, x.dtype, torch.is_autocast_enabled(x.device.type), state
         if key not in self.recorded:
-            if len(self.recorded) == SIZES:
+            if len(self.recorded) == RECORDINGS:
                 return self.plain(x)
             self.recorded[key] = self._record(x)
         self.free = False
@@ -81,6 +84,19 @@ class _Call:
             self.network.forward = self
             for buffer, before in zip(self.network.buffers(), state, strict=True):
                 buffer.data.copy_(before)  # by `data`: an earlier call of the step may still have to go backward
+
+
+def _state(network: nn.Module) -> tuple | None:
+    """What a recording takes for granted: its parts, their tensors, and which of these are trained. None if there are
+    hooks."""
+    found = []
+    for part in network.modules():
+        if part._forward_hooks or part._forward_pre_hooks or part._backward_hooks or part._backward_pre_hooks:
+            return None
+        tensors = (*part._parameters.values(), *part._buffers.values())
+        held = [(id(one), one.data_ptr(), one.requires_grad) for one in tensors if one is not None]
+        found.append((id(part), part.training, *held))
+    return tuple(found)
 
 
 def record(network: nn.Module, x: Tensor) -> Callable[[Tensor], Tensor]:

@@ -29,7 +29,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from harness import kit
-from harness.environment import choose_device, provenance
+from harness.environment import choose_device, provenance, seeded
 from harness.kit import network
 from harness.kit.numerics import has_bfloat16
 from harness.method import Images
@@ -81,10 +81,11 @@ class Clock:
 def fitted(
     name: str, images: Tensor, labels: Tensor | None, recipe: Recipe, device: str, faster_by: tuple[str, ...]
 ) -> Clock:
-    """How long the engine takes for a fit, from where its network is built."""
+    """How long the engine takes for a fit, from where its network is built, with cuDNN as deterministic as in a run."""
     method, run = untrained(name, images, 0, recipe, None if labels is None else int(labels.max()) + 1, device)
     run.faster_by, run.progress = faster_by, Clock()
-    method.fit(Images(images, labels), run)
+    with seeded(0):
+        method.fit(Images(images, labels), run)
     return run.progress
 
 
