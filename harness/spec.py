@@ -27,8 +27,10 @@ class Params(Spec):
 
 
 def as_json(spec: Spec) -> bytes:
-    """A spec as a file, one value a line."""
-    return (json.dumps(spec.model_dump(mode="json"), indent=1, allow_nan=False) + "\n").encode()
+    """A spec as a file, one key a line."""
+    values = spec.model_dump(mode="json")
+    lines = (f" {json.dumps(key)}: {json.dumps(value, allow_nan=False)}" for key, value in values.items())
+    return ("{\n" + ",\n".join(lines) + "\n}\n").encode()
 
 
 S = TypeVar("S", bound=BaseModel)
