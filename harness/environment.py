@@ -28,7 +28,7 @@ def seeded(seed: int) -> Iterator[None]:
     import torch
 
     python, numpy = random.getstate(), np.random.get_state()
-    exact = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True)
+    exact = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
     with torch.random.fork_rng(range(torch.cuda.device_count())), exact:
         random.seed(seed)
         np.random.seed(seed % 2**32)

@@ -20,7 +20,7 @@ NETWORKS = {
 FASTER_BY = ("bfloat16", "channels_last", "fused", "tf32", "cuda_graphs", "compile")
 """What can make training faster: bfloat16 where the recipe wants it and the device has it, images and weights laid out
 with the channels of a pixel side by side, one kernel for an optimiser's step, on a GPU convolutions of float32 in TF32
-(those of scoring, too) and the bundled networks' kernels launched together, and torch.compile instead of that."""
+and the bundled networks' kernels launched together, and torch.compile instead of that."""
 FASTER_BY_DEFAULT = FASTER_BY[:5]
 """All but torch.compile, whose start-up most fits are too short for."""
 

@@ -50,7 +50,7 @@ class Network(nn.Module):
     mean: Tensor
     std: Tensor
     replayable = False
-    """Whether all that it does depends on the size of its batch alone, so that it can be recorded."""
+    """Whether it does the same for all batches of a size, so that it can be recorded: what a plugin builds may not."""
 
     def __init__(
         self, body: nn.Module, width: int, outputs: int, channels: int, mean: Sequence[float], std: Sequence[float]

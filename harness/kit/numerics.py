@@ -26,6 +26,7 @@ class Numerics:
     fused: bool
     compile: bool
     cuda_graphs: bool
+    tf32: bool
 
 
 def choose(run: Run) -> Numerics:
@@ -33,15 +34,16 @@ def choose(run: Run) -> Numerics:
     device = torch.device(run.device)
     half = run.recipe.precision == "bfloat16" and "bfloat16" in run.faster_by
     compiled = "compile" in run.faster_by
-    left_out = []
     if half and not has_bfloat16(device):
         half = False
-        left_out.append("bfloat16, which this device would only emulate: trained in float32")
+        leave_out(run, "bfloat16, which this device would only emulate: trained in float32")
     if compiled and (missing := _missing_compiler(device)):
         compiled = False
-        left_out.append(f"compile, for want of {missing}")
+        leave_out(run, f"compile, for want of {missing}")
     graphs = "cuda_graphs" in run.faster_by and device.type == "cuda" and not compiled
-    chosen = Numerics(half, "channels_last" in run.faster_by, "fused" in run.faster_by, compiled, graphs)
+    # TF32 rounds factors to 10 bits behind the point, and came with the GPUs that have bfloat16.
+    tf32 = "tf32" in run.faster_by and device.type == "cuda" and has_bfloat16(device)
+    chosen = Numerics(half, "channels_last" in run.faster_by, "fused" in run.faster_by, compiled, graphs, tf32)
     run.numerics.update(
         precision="bfloat16" if half else "float32",
         channels_last=chosen.channels_last,
@@ -49,10 +51,15 @@ def choose(run: Run) -> Numerics:
         compile=compiled,
     )
     if device.type == "cuda":
-        run.numerics.update(cuda_graphs=graphs, tf32=_tf32(run))
-    if left_out:
-        run.numerics["left_out"] = "; ".join(left_out)
+        run.numerics.update(cuda_graphs=graphs, tf32=tf32)
     return chosen
+
+
+def leave_out(run: Run, what: str) -> None:
+    """Note what could not be used, and why; it is told once the fit is done."""
+    before = str(run.numerics.get("left_out", ""))
+    if what not in before:
+        run.numerics["left_out"] = f"{before}; {what}" if before else what
 
 
 def layout(run: Run) -> torch.memory_format:
@@ -61,20 +68,14 @@ def layout(run: Run) -> torch.memory_format:
 
 
 @contextmanager
-def convolutions(run: Run) -> Iterator[None]:
-    """Inside, convolutions in float32 are computed as the run allows, on a GPU perhaps in TF32."""
+def convolutions(tf32: bool) -> Iterator[None]:
+    """Inside, a GPU computes convolutions of float32 in TF32, or does not."""
     before = torch.backends.cudnn.allow_tf32
-    torch.backends.cudnn.allow_tf32 = _tf32(run)
+    torch.backends.cudnn.allow_tf32 = tf32
     try:
         yield
     finally:
         torch.backends.cudnn.allow_tf32 = before
-
-
-def _tf32(run: Run) -> bool:
-    """TF32 rounds factors to 10 bits behind the point, and came with the GPUs that have bfloat16."""
-    device = torch.device(run.device)
-    return "tf32" in run.faster_by and device.type == "cuda" and has_bfloat16(device)
 
 
 @cache

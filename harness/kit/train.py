@@ -72,19 +72,23 @@ def train_network(module: nn.Module, images: Tensor, loss: Loss, run: Run) -> No
     module.train()
     with (
         _threads(recipe.batch * images[0].numel()) as threads,
-        numerics.convolutions(run),
+        numerics.convolutions(chosen.tf32),
         _compiled(module, chosen.compile),
-        graphs.replayed(module, loss, chosen.cuda_graphs) as step,
+        graphs.Replays(module, loss, chosen.cuda_graphs) as replays,
     ):
         run.numerics["threads"] = threads
         for epoch in range(done["epochs"], recipe.epochs):
-            mean_loss, accuracy = _epoch(epoch, optimizer, images, step, run, chosen.bfloat16)
+            mean_loss, accuracy = _epoch(epoch, optimizer, images, replays, run, chosen.bfloat16)
             if not math.isfinite(mean_loss):
                 raise Diverged(f"training diverged: the loss is {mean_loss} after epoch {epoch + 1}")
             done = {"epochs": epoch + 1, "train_loss": mean_loss, "train_accuracy": accuracy}
             keeper.keep(done)
             run.progress(epoch + 1, recipe.epochs, mean_loss)
     module.eval()
+    if chosen.cuda_graphs:
+        run.numerics["cuda_graphs"] = replays.used
+    if replays.refusal:
+        numerics.leave_out(run, f"cuda_graphs, for this can't be recorded: {replays.refusal}")
     run.note(train_loss=done["train_loss"], train_accuracy=done["train_accuracy"])
 
 
@@ -166,7 +170,8 @@ def in_batches(
     Args:
         images: (M, C, H, W) uint8.
         run: device and recipe.
-        score: gets (B, C, S, S) float pixels in [0, 1] of the central crop; returns (B,) values by name.
+        score: gets (B, C, S, S) float pixels in [0, 1] of the central crop; returns (B,) values by name. Where the
+            device has too little memory for a batch, it is called again with its halves.
         views: how many views `score` makes of each image, so that the batches shrink accordingly.
 
     Returns:
@@ -174,7 +179,7 @@ def in_batches(
     """
     memory.keep()
     parts: dict[str, list[Tensor]] = {}
-    with torch.no_grad(), _threads(images.numel() * views), numerics.convolutions(run):
+    with torch.no_grad(), _threads(images.numel() * views):
         for batch in _chunks(images, run, views):
             for name, values in _within_memory(score, batch).items():
                 parts.setdefault(name, []).append(values)
