@@ -7,11 +7,18 @@ import os
 import pytest
 
 
+def pytest_addoption(parser):
+    parser.addoption("--gpu", action="store_true", help="let the tests see the machine's GPUs")
+
+
 def pytest_configure(config):
     """One thread trains faster on images of 8 x 8 pixels than many, and keeps `harness run` in the test's own process.
-    Before torch is imported, for subprocesses too; of benchmarks it is only the default."""
+    Before torch is imported, for subprocesses too; of benchmarks it is only the default. Tests say what happens on a
+    processor, whatever else the machine has."""
     if not _benchmarks(config):
         os.environ["OMP_NUM_THREADS"] = "1"
+        if not config.getoption("gpu"):
+            os.environ["CUDA_VISIBLE_DEVICES"] = ""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
