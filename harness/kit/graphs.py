@@ -9,6 +9,7 @@ import copy
 import gc
 import warnings
 from collections.abc import Callable
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -34,8 +35,7 @@ class Replays:
         networks = [part for part in module.modules() if isinstance(part, Network) and part.replayable]
         untouched = [one for one in networks if "forward" not in vars(one) and one._compiled_call_impl is None]
         self.loss, self.calls = loss, [_Call(network) for network in untouched if wanted]
-        # Recorded on a stream of its own: that it has to be waited for costs next to nothing.
-        self._warnings = warnings.catch_warnings()
+        self.quiet = warnings.catch_warnings() if self.calls else nullcontext()
 
     def __call__(self, batch: Tensor, index: Tensor):
         for call in self.calls:
@@ -44,9 +44,10 @@ class Replays:
         return self.loss(batch, index)
 
     def __enter__(self) -> Replays:
-        self._warnings.__enter__()
-        warnings.filterwarnings("ignore", message="The AccumulateGrad node's stream")
+        self.quiet.__enter__()
         for call in self.calls:
+            # Recorded on a stream of its own: that it has to be waited for costs next to nothing.
+            warnings.filterwarnings("ignore", message="The AccumulateGrad node's stream")
             call.network.forward = call
         return self
 
@@ -54,7 +55,7 @@ class Replays:
         for call in self.calls:
             del call.network.forward
             call.recorded.clear()
-        self._warnings.__exit__(*error)
+        self.quiet.__exit__(*error)
         if self.used:
             gc.collect()  # recordings are part of cycles, and hold memory of the GPU; a forked process can't free them
 
