@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from harness.report.ties import Scores
 
-POINTS = 40
+POINTS = 32
 """Of a ROC curve, at most: more can't be seen."""
 PARTS = 1000
 """Rates are whole numbers of these parts of one, which keeps the file small."""
