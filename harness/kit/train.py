@@ -179,7 +179,7 @@ def in_batches(
     """
     memory.keep()
     parts: dict[str, list[Tensor]] = {}
-    with torch.no_grad(), _threads(images.numel() * views):
+    with torch.no_grad(), _threads(images.numel() * views), numerics.convolutions(tf32=False):
         for batch in _chunks(images, run, views):
             for name, values in _within_memory(score, batch).items():
                 parts.setdefault(name, []).append(values)
