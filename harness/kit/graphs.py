@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.errors import HarnessError
+from harness.kit import FASTER_BY_DEFAULT
 from harness.kit.networks import Network
 
 RECORDINGS = 2
@@ -40,7 +41,6 @@ class Replays:
     def __call__(self, batch: Tensor, index: Tensor):
         for call in self.calls:
             call.step += 1
-            call.free = True
         return self.loss(batch, index)
 
     def __enter__(self) -> Replays:
@@ -82,8 +82,8 @@ class _Call:
         self.network, self.plain = network, network.forward
         self.recorded: dict[tuple, Callable[[Tensor], Tensor]] = {}
         self.step = 0
-        self.free = True
-        """Whether this would be the first call of the step."""
+        self.last = 0
+        """The step of the last call that could go backward."""
         self.used = False
         self.refusal = ""
 
@@ -93,7 +93,7 @@ class _Call:
     def __call__(self, x: Tensor) -> Tensor:
         if not torch.is_grad_enabled():
             return self.plain(x)
-        first, self.free = self.free, False
+        first, self.last = self.last != self.step, self.step
         replay = self._replay(x) if first and self.network.training and not x.requires_grad else None
         if replay is None:
             return self.plain(x)
@@ -130,9 +130,10 @@ class _Call:
 
         def check(gradient: Tensor) -> None:
             if gone or step != self.step or torch.is_grad_enabled():
+                others = ",".join(name for name in FASTER_BY_DEFAULT if name != "cuda_graphs")
                 raise HarnessError(
                     "the loss goes backward twice, or later than in its step, through one call of a network, which a "
-                    "CUDA graph can't: run with --faster-by bfloat16,channels_last,fused,tf32"
+                    f"CUDA graph can't: run with --faster-by {others}"
                 )
             gone.append(True)
 

@@ -85,7 +85,7 @@ def train_network(module: nn.Module, images: Tensor, loss: Loss, run: Run) -> No
             keeper.keep(done)
             run.progress(epoch + 1, recipe.epochs, mean_loss)
     module.eval()
-    if chosen.cuda_graphs:
+    if torch.device(run.device).type == "cuda":
         run.numerics["cuda_graphs"] = replays.used
     if replays.refusal:
         numerics.leave_out(run, f"cuda_graphs, for this can't be recorded: {replays.refusal}")
@@ -181,21 +181,25 @@ def in_batches(
     parts: dict[str, list[Tensor]] = {}
     with torch.no_grad(), _threads(images.numel() * views), numerics.convolutions(tf32=False):
         for batch in _chunks(images, run, views):
-            for name, values in _within_memory(score, batch).items():
-                parts.setdefault(name, []).append(values)
+            for scored in _within_memory(score, batch):
+                for name, values in scored.items():
+                    parts.setdefault(name, []).append(values)
     return {name: torch.cat(values) for name, values in parts.items()}
 
 
-def _within_memory(score: Callable[[Tensor], Mapping[str, Tensor]], batch: Tensor) -> dict[str, Tensor]:
+def _within_memory(score: Callable[[Tensor], Mapping[str, Tensor]], batch: Tensor) -> Iterator[dict[str, Tensor]]:
     """The scores of a batch, on the CPU; half by half if the device has too little memory for all at once."""
     try:
-        return {name: values.cpu() for name, values in score(batch).items()}
+        scored = {name: values.cpu() for name, values in score(batch).items()}
     except torch.OutOfMemoryError:
         if len(batch) == 1:
             raise
+    else:
+        yield scored
+        return
     # Out here nothing holds what the failed attempt had taken.
-    halves = [_within_memory(score, half) for half in batch.chunk(2)]
-    return {name: torch.cat([half[name] for half in halves]) for name in halves[0]}
+    for half in batch.chunk(2):
+        yield from _within_memory(score, half)
 
 
 def _chunks(images: Tensor, run: Run, views: int) -> Iterator[Tensor]:

@@ -32,19 +32,22 @@ def recipe_of(method: str, **changes) -> Recipe:
 
 
 def untrained(
-    name: str, images: Tensor, seed: int, recipe: Recipe, n_clusters: int | None = None, device: str = "cpu"
+    name: str, images: Tensor, seed: int, recipe: Recipe, n_clusters: int | None = None, device: str = "cpu", **of_run
 ) -> tuple[Method, Run]:
-    """A bundled method, built and seeded as the harness does it."""
+    """A bundled method, built and seeded as the harness does it; `of_run` are further values of its run."""
     cls = PLUGINS.get("method", name)
     method = cls(cls.Params())
-    run = Run(device, seed, recipe, method.params)
+    run = Run(device, seed, recipe, method.params, **of_run)
     torch.manual_seed(seed)
     method.build(describe(images, n_clusters), run)
     return method, run
 
 
-def trained(name: str, images: Tensor, labels: Tensor | None, seed: int, recipe: Recipe, device: str = "cpu") -> Method:
+def trained(
+    name: str, images: Tensor, labels: Tensor | None, seed: int, recipe: Recipe, device: str = "cpu", **of_run
+) -> Method:
     """The same, fitted: the engine at work, and nothing else of the harness."""
-    method, run = untrained(name, images, seed, recipe, None if labels is None else int(labels.max()) + 1, device)
+    n_clusters = None if labels is None else int(labels.max()) + 1
+    method, run = untrained(name, images, seed, recipe, n_clusters, device, **of_run)
     method.fit(Images(images, labels), run)
     return method
