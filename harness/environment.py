@@ -73,8 +73,6 @@ def every_device(wanted: str) -> list[str]:
 @cache
 def provenance(device: str) -> dict[str, Any]:
     """What a number was made with: packages, commit, device. The time is added per record."""
-    import torch
-
     packages = ("torch", "torchvision", "timm", "numpy", "scikit-learn", "faiss-cpu")
     versions = {name: _version(name) for name in packages}
     commit, dirty = _commit()
@@ -84,7 +82,7 @@ def provenance(device: str) -> dict[str, Any]:
         "dirty": dirty,
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "processor": torch.cuda.get_device_name(device) if device.startswith("cuda") else _processor(),
+        "processor": processor(device),
         "packages": {name: version for name, version in versions.items() if version},
     }
 
@@ -113,7 +111,12 @@ def _commit() -> tuple[str | None, bool | None]:
         return None, None
 
 
-def _processor() -> str:
+def processor(device: str) -> str:
+    """The name of the GPU, or of the processor and how many cores it has; only the former needs PyTorch."""
+    if device.startswith("cuda"):
+        import torch
+
+        return torch.cuda.get_device_name(device)
     with contextlib.suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):

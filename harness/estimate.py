@@ -1,9 +1,9 @@
 """How long a plan will take, judged by the fits on record in the same results folder.
 
-A precedent is a fit of the same method, data set and network on the same hardware: that of the newest record, since a
-plan does not say where it will be carried out. Where some have the same parameters, the others don't count, and
-likewise the same normal classes. Training takes a time in proportion to classes and epochs, since how many images a
-class has is not known before it is loaded; scoring takes one in proportion to the classes that are tested.
+A precedent is a fit of the same method, data set and network on the same hardware: what `--device auto` means here,
+or, where no record is of that, what the newest record is of. Where some have the same parameters, the others don't
+count, and likewise the same normal classes. Training takes a time in proportion to classes and epochs, since how many
+images a class has is not known before it is loaded; scoring takes one in proportion to the classes that are tested.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from harness.environment import choose_device, processor
 from harness.plan import Evaluation, Fit, Plan
 from harness.records import Record, Store
 from harness.spec import digest
@@ -48,6 +49,9 @@ class Estimate:
     precedents: int
     """Fits on record that were looked at for them."""
     hardware: str
+    """What they were carried out on."""
+    here: bool
+    """Whether that is what `--device auto` means here."""
     unknown: dict[str, int]
     """Fits without a precedent, by method."""
 
@@ -55,7 +59,8 @@ class Estimate:
         lacking = ", ".join(f"{count} of {method}" for method, count in self.unknown.items())
         if not self.judged:
             return f"no fit on record tells how long this takes ({lacking})"
-        text = f"about {duration(self.seconds)}, judged by {self.precedents} fit(s) on record ({self.hardware})"
+        hardware = self.hardware if self.here else f"{self.hardware}, not this machine"
+        text = f"about {duration(self.seconds)}, judged by {self.precedents} fit(s) on record ({hardware})"
         return f"{text}; without precedent, and not counted: {lacking}" if lacking else text
 
 
@@ -66,7 +71,7 @@ def estimate(plan: Plan, store: Store) -> Estimate | None:
         return None
     wanted = dict.fromkeys((fit.dataset, fit.method) for fit, _ in jobs)
     records = [record for one in wanted for record in store.latest(*one, LATEST) if record.status == "ok"]
-    hardware = _hardware(max(records, key=lambda record: str(record.provenance.get("finished")))) if records else ""
+    hardware, here = _to_judge_by(records)
     kinds: dict[str, list[Precedent]] = {}
     for one in _precedents(record for record in records if _hardware(record) == hardware):
         kinds.setdefault(one.kind, []).append(one)
@@ -82,7 +87,7 @@ def estimate(plan: Plan, store: Store) -> Estimate | None:
         seconds += len(fits) * scoring + sum(not store.fits.has(one.id) for one in fits) * training
         judged += len(fits)
         used.update({id(one): one for one in alike})
-    return Estimate(seconds, judged, len(used), hardware, unknown)
+    return Estimate(seconds, judged, len(used), hardware, here, unknown)
 
 
 def duration(seconds: float) -> str:
@@ -152,6 +157,16 @@ def _precedents(records: Iterable[Record]) -> list[Precedent]:
 
 def _kind(method: str, dataset: str, dataset_params: dict[str, Any], recipe: dict[str, Any]) -> str:
     return digest([method, dataset, dataset_params, recipe["network"]])
+
+
+def _to_judge_by(records: Sequence[Record]) -> tuple[str, bool]:
+    """The hardware whose records count, and whether it is here."""
+    found = {_hardware(record) for record in records}
+    # Only where it could be something else than this machine's processor is it worth loading PyTorch to ask.
+    here = processor(choose_device("auto") if found - {processor("cpu")} else "cpu")
+    if here in found or not found:
+        return here, True
+    return _hardware(max(records, key=lambda record: str(record.provenance.get("finished")))), False
 
 
 def _hardware(record: Record) -> str:

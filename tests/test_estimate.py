@@ -9,11 +9,13 @@ from pathlib import Path
 import pytest
 from tiny import MEAN, case, harness, named, plugin
 
+from harness.environment import processor
 from harness.estimate import Estimate, duration
 from harness.peak import Peak
 from harness.run import per_second
 
 METHOD, OTHER = "mean-image", "other"
+ELSEWHERE = "a machine, not this machine"
 
 
 def record_files(method: str) -> list[Path]:
@@ -46,30 +48,43 @@ def test_a_plan_is_judged_by_the_fits_on_record(here):
     took(one, fit_seconds=2.0 * epochs, score_seconds=10.0, provenance={"processor": "a machine"})
     took(two, fit_seconds=8.0 * epochs, score_seconds=8.0, provenance={"processor": "a machine"})
     seconds = 3 * epochs * 3.0 + 4 * 3.5
-    told = f"judged by 2 fit(s) on record (a machine); without precedent, and not counted: 3 of {OTHER}"
+    told = f"judged by 2 fit(s) on record ({ELSEWHERE}); without precedent, and not counted: 3 of {OTHER}"
     assert last_line(*ask) == f"about {duration(seconds)}, {told}"
     # Another seed of a case that is on record is judged by that case alone: 2 s an epoch, 2 classes of 5 s.
     line = last_line(*ask[:3], first, *ask[4:], "--case", "one", "--seed", "1,2,3")
-    assert line == f"about {duration(3 * (2.0 * epochs + 10))}, judged by 1 fit(s) on record (a machine)"
+    assert line == f"about {duration(3 * (2.0 * epochs + 10))}, judged by 1 fit(s) on record ({ELSEWHERE})"
     # Twice the epochs, twice the training.
     line = last_line(*ask[:3], first, *ask[4:], "--case", "one", "--seed", "1", "--set", f"recipe.epochs={2 * epochs}")
-    assert line == f"about {duration(4.0 * epochs + 10)}, judged by 1 fit(s) on record (a machine)"
+    assert line == f"about {duration(4.0 * epochs + 10)}, judged by 1 fit(s) on record ({ELSEWHERE})"
 
 
-def test_only_the_machine_of_the_newest_record_counts_and_what_ran_beside_it_took_a_part(here):
+def test_elsewhere_the_machine_of_the_newest_record_counts_and_what_ran_beside_it_took_a_part(here):
     method = plugin(METHOD)
     ask = ["--protocol", named({"one": case(["0"], "6")}), "--method", method, "--recipe", "fast"]
     harness("run", *ask, "--seed", "0,1,2")
-    for path, (processor, finished, jobs) in zip(
+    for path, (machine, finished, jobs) in zip(
         record_files(METHOD),
         [("slow", "2026-01-01", 1), ("fast", "2026-01-02", 4), ("fast", "2026-01-03", 2)],
         strict=True,
     ):
-        seconds = 4000.0 if processor == "slow" else 40.0
-        where = {"processor": processor, "finished": finished}
+        seconds = 4000.0 if machine == "slow" else 40.0
+        where = {"processor": machine, "finished": finished}
         took(path, fit_seconds=seconds, score_seconds=0.0, provenance=where, numerics={"jobs": jobs})
     # Of the two fast ones, a quarter and a half of 40 s: 15 s at the median.
-    assert last_line(*ask, "--seed", "3,4") == "about 30 s, judged by 2 fit(s) on record (fast)"
+    assert last_line(*ask, "--seed", "3,4") == "about 30 s, judged by 2 fit(s) on record (fast, not this machine)"
+
+
+def test_this_machine_counts_before_a_newer_record_of_another(here):
+    method = plugin(METHOD)
+    ask = ["--protocol", named({"one": case(["0"], "6")}), "--method", method, "--recipe", "fast"]
+    harness("run", *ask, "--seed", "0,1")
+    elsewhere, ours = record_files(METHOD)
+    where = {"processor": "another", "finished": "2999-01-01"}
+    took(elsewhere, fit_seconds=1.0, score_seconds=0.0, provenance=where, numerics={"jobs": 1})
+    took(ours, fit_seconds=4000.0, score_seconds=0.0, numerics={"jobs": 1})
+    # Tests see no GPU, so that what `--device auto` means is the processor.
+    told = f"about {duration(4000)}, judged by 1 fit(s) on record ({processor('cpu')})"
+    assert last_line(*ask, "--seed", "2") == told
 
 
 def test_a_finished_fit_is_only_scored_and_a_finished_plan_takes_nothing(here):
@@ -79,7 +94,7 @@ def test_a_finished_fit_is_only_scored_and_a_finished_plan_takes_nothing(here):
     harness("run", "--protocol", first, *ask)
     took(*record_files(METHOD), fit_seconds=5000.0, score_seconds=20.0, provenance={"processor": "a machine"})
     assert last_line("--protocol", first, *ask) == "1 evaluations (1 done); nothing to train"
-    told = "about 30 s, judged by 1 fit(s) on record (a machine)"
+    told = f"about 30 s, judged by 1 fit(s) on record ({ELSEWHERE})"
     assert last_line("--protocol", second, *ask) == told  # 3 classes at 10 s
 
 
@@ -146,6 +161,5 @@ def test_durations(seconds, said):
 
 
 def test_an_estimate_without_any_precedent_says_so():
-    assert (
-        str(Estimate(0.0, 0, 0, "", {"a": 2, "b": 1})) == "no fit on record tells how long this takes (2 of a, 1 of b)"
-    )
+    unknown = Estimate(0.0, 0, 0, "", True, {"a": 2, "b": 1})
+    assert str(unknown) == "no fit on record tells how long this takes (2 of a, 1 of b)"
