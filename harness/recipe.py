@@ -53,6 +53,15 @@ def bundled_recipes() -> dict[str, list[str]]:
     return {dataset: list(recipes) for dataset, recipes in read_toml(paths.PROTOCOLS / "recipes.toml").items()}
 
 
+def exceptions(dataset: str, name: str) -> dict[str, dict[str, Any]]:
+    """The values that a bundled recipe has for some methods alone, by method."""
+    methods = _inherit(read_toml(paths.PROTOCOLS / "recipes.toml"), f"{dataset}.{name}").get("methods", {})
+    return {
+        method: {key: value for key, value in values.items() if key not in COMMENTARY}
+        for method, values in methods.items()
+    }
+
+
 def read_recipe(dataset: str, name: str | None, method: str, changes: dict[str, Any]) -> tuple[str, Recipe]:
     """A recipe's name and values: a bundled one of this data set (None: its first), or a TOML file of one recipe.
 

@@ -29,6 +29,18 @@ def test_the_first_recipe_of_a_data_set_is_the_default_one():
         assert f"{recipe.epochs} epochs" in row["values"]
 
 
+def test_a_recipe_is_listed_with_what_it_has_otherwise_for_some_methods():
+    rows = {row["name"]: row["exceptions"] for row in json.loads(harness("list", "recipes", "--json").out)}
+    assert rows["mnist: paper"] == ""
+    for dataset in ("mnist", "cifar10"):
+        _, plain = read_recipe(dataset, "fast", "", {})
+        for method in ("rotnet", "ssl"):
+            _, own = read_recipe(dataset, "fast", method, {})
+            assert (own.epochs, own.batch) != (plain.epochs, plain.batch)
+            assert f"rotnet, ssl: epochs {own.epochs}, batch {own.batch}" in rows[f"{dataset}: fast"]
+    assert "note" not in rows["cifar10: paper"]
+
+
 @pytest.mark.parametrize(("what", "names"), [("networks", NETWORKS), ("metrics", Metrics.model_fields)])
 def test_what_no_plugin_brings_is_listed_with_a_line_on_each(what, names):
     rows = {row["name"]: row for row in json.loads(harness("list", what, "--json").out)}

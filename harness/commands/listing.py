@@ -72,14 +72,24 @@ def _protocols() -> list[dict[str, str]]:
 
 
 def _recipes() -> list[dict[str, str]]:
-    from harness.recipe import bundled_recipes, read_recipe
+    from harness.recipe import bundled_recipes, exceptions, read_recipe
 
     rows = []
     for dataset, names in bundled_recipes().items():
         for name in names:
             _, recipe = read_recipe(dataset, name, "", {})
-            default = "the default" if name == names[0] else ""
-            rows.append({"name": f"{dataset}: {name}", "default": default, "values": str(recipe), "note": recipe.note})
+            own: dict[str, list[str]] = {}
+            for method, values in exceptions(dataset, name).items():
+                own.setdefault(", ".join(f"{key} {value}" for key, value in values.items()), []).append(method)
+            rows.append(
+                {
+                    "name": f"{dataset}: {name}",
+                    "default": "the default" if name == names[0] else "",
+                    "values": str(recipe),
+                    "exceptions": "; ".join(f"{', '.join(methods)}: {values}" for values, methods in own.items()),
+                    "note": recipe.note,
+                }
+            )
     return rows
 
 
