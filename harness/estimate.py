@@ -84,7 +84,8 @@ def estimate(plan: Plan, store: Store) -> Estimate | None:
             continue
         alike = _closest(fit, evaluations[0].params, known)
         training, scoring = _seconds(fit, evaluations, alike)
-        seconds += len(fits) * scoring + sum(not store.fits.has(one.id) for one in fits) * training
+        untrained = sum(not store.fits.has(one.id, evaluations[0].fit_digests) for one in fits)
+        seconds += len(fits) * scoring + untrained * training
         judged += len(fits)
         used.update({id(one): one for one in alike})
     return Estimate(seconds, judged, len(used), hardware, here, unknown)

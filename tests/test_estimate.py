@@ -96,6 +96,10 @@ def test_a_finished_fit_is_only_scored_and_a_finished_plan_takes_nothing(here):
     assert last_line("--protocol", first, *ask) == "1 evaluations (1 done); nothing to train"
     told = f"about 30 s, judged by 1 fit(s) on record ({ELSEWHERE})"
     assert last_line("--protocol", second, *ask) == told  # 3 classes at 10 s
+    # What an earlier version of the method has learnt is learnt again.
+    Path(method).write_text(Path(method).read_text() + "# another version\n")
+    told = f"about {duration(5030)}, judged by 1 fit(s) on record ({ELSEWHERE})"
+    assert last_line("--protocol", second, *ask) == told
 
 
 def test_records_from_before_are_as_good_as_ever(here):

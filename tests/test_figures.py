@@ -221,6 +221,10 @@ def test_nothing_scored_means_no_figure(tmp_path):
     assert lines(records, protocol, "k") is None
     assert roc_and_histogram(records, protocol, lambda one: {}) is None
     assert not list(draw("board", records, protocol, lambda one: {}, tmp_path, "k"))
+    # A case of which a seed failed has no mean to draw, either, and the paper has no numbers of digits.
+    half = [record("test2", "digits", "2", "subcluster", {"MAX": metrics(0.9)}, seed=0)]
+    half.append(record("test2", "digits", "2", "subcluster", seed=1).model_copy(update={"status": "failed"}))
+    assert lines(half, protocol, "k") is None
 
 
 # ROC curves and histograms

@@ -227,6 +227,26 @@ def test_what_is_there_already_is_left_as_it_is(copy):
     assert before == {path: path.read_bytes() for path in copy.rglob("*") if path.suffix in (".json", ".npz", ".md")}
 
 
+def test_a_failure_takes_the_place_of_no_number(copy):
+    before = {path: path.read_bytes() for path in copy.rglob("*") if path.suffix in (".json", ".npz", ".md")}
+    harness("run", *TEST2, "--method", plugin(), "--results", "again")
+    for path in Path("again").rglob("records/**/*.s1.*.json"):
+        failed = {"status": "failed", "reason": "the disk is full", "scores": {}, "scores_sha256": ""}
+        path.write_text(json.dumps(json.loads(path.read_text()) | failed))
+    said = harness("leaderboard", "--results", "again", "--out", copy).err
+    assert "2 record(s) there already, 2 record(s) left out, which failed where the folder has a number" in said
+    assert before == {path: path.read_bytes() for path in copy.rglob("*") if path.suffix in (".json", ".npz", ".md")}
+
+
+def test_another_reason_of_a_failure_is_published(here):
+    protocol = named({"a": case(["0"], "6")})
+    for reason in ("no memory", "no disk"):
+        harness("run", "--protocol", protocol, "--method", plugin(fit=f"raise OSError('{reason}')"), code=1)
+        harness("leaderboard", "--protocol", protocol, "--out", "leaderboard")
+    (path,) = Path("leaderboard").rglob("records/**/*.json")
+    assert "no disk" in json.loads(path.read_text())["reason"]
+
+
 def test_scores_that_can_t_be_read_are_told_once_and_hide_nothing_silently(copy):
     mine = plugin("mine", score='return {"L1": (images.float() - self.mean).abs().flatten(1).sum(1)}')
     mine.write_text(mine.read_text().replace('("L2",)', '("L1",)'))

@@ -9,7 +9,7 @@ from tiny import case, harness, named, plugin
 
 from harness.metrics import Metrics, delong_variance
 from harness.records import Record
-from harness.report.ties import Entry, Scores, best_of_each
+from harness.report.ties import Entry, Scores, best_of_each, differences
 
 
 def measured(normal: np.ndarray, anomaly: np.ndarray) -> Metrics:
@@ -159,6 +159,22 @@ def test_scores_of_the_same_fits_are_compared_seed_by_seed():
     # As another method's, with seeds of its own, the same numbers are tied.
     others = [one.model_copy(update={"fit": "another"}) for one in records]
     assert best_or_tied([high, Entry("T", (tuple(others),))], made.scores) == [True, True]
+
+
+def test_scores_of_the_same_fits_that_lack_different_seeds_are_compared_apart():
+    """Of one fit for two cases, the one score is there of seeds 0 and 1 in both, the other not in the same ones."""
+    made = Made()
+    x = np.linspace(-2, 2, 60)
+    records = [made.record("m", seed, x, x + 0.5) for seed in (0, 1, 2)]
+    both = [one.model_copy(update={"scores": one.scores | {"T": one.scores["S"]}}) for one in records]
+    for seed in (0, 1, 2):
+        made.kept["m", seed] |= {f"{part}.T": made.kept["m", seed][f"{part}.S"] for part in ("normal", "anomaly")}
+    whole = Entry("S", (tuple(both), tuple(both)))
+    lacking = Entry("T", (tuple(both[:2]), tuple(both[1:])))
+    assert best_or_tied([whole, lacking], made.scores) == [True, True]
+    (one,) = differences([(whole, lacking)], made.scores)
+    assert one.value == pytest.approx(0, abs=1e-12)
+    assert one.low < 0 < one.high
 
 
 def test_scores_are_not_read_where_the_intervals_lie_apart():

@@ -84,6 +84,8 @@ def lines(
     published = [p for p in published if (p.protocol, p.dataset) == of and p.value is not None]
     drawn = [_lines(panel, columns, records, published) for panel in panels]
     every = [line for found in drawn for line in found]
+    if not any(line.paper or any(one for _, one in (*line.ours, *line.partitions)) for line in every):
+        return None
     with style():
         figure, grid = _axes(panels, f"{data_of(records[0])}, {records[0].recipe}", x_label)
         for axes, found in zip(grid, drawn, strict=True):

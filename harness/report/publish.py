@@ -63,7 +63,8 @@ def publish(
         tell: is told of each file of a table, figure or page once it is written, which takes seconds each.
 
     Returns:
-        how many records were "added", "replaced", or "there already".
+        how many records were "added", "replaced", "there already", or left out, since the folder has a number where
+        they are of a failure.
 
     Raises:
         HarnessError: the records can't share a table with those of the folder, or it can't be written to.
@@ -71,6 +72,9 @@ def publish(
     there = Store(out, "--out")
     before = {record.cell: record for record in there.records()}
     given = {record.cell: record for record in records}
+    failed_again = [cell for cell, record in given.items() if _failed_again(record, before.get(cell))]
+    for cell in failed_again:
+        del given[cell]
     added = {cell: _small(record, store) for cell, record in given.items() if not _same(record, before.get(cell))}
     for cell in [cell for cell in added if cell in before and _same(added[cell], _small(before[cell], there))]:
         del added[cell]
@@ -95,6 +99,7 @@ def publish(
             tell(_write_page(boards, Store(out), plugins or Plugins(), data))
         replaced = sum(cell in before for cell in added)
         counts = {"added": len(added) - replaced, "replaced": replaced, "there already": len(given) - len(added)}
+        counts["left out, which failed where the folder has a number"] = len(failed_again)
         return Counter(counts)
     except OSError as error:
         raise HarnessError(f"--out {out}: can't write there: {error}") from None
@@ -102,8 +107,15 @@ def publish(
 
 def _same(record: Record, there: Record | None) -> bool:
     """Whether a record holds what another one does, be it of another run."""
-    parts = ("status", "scores_sha256", "scores", "digests", "params", "metrics", "knn_accuracy", "accuracy")
+    parts = ("status", "reason", "scores_sha256", "scores", "digests", "params", "metrics", "knn_accuracy", "accuracy")
     return there is not None and all(getattr(record, part) == getattr(there, part) for part in parts)
+
+
+def _failed_again(record: Record, there: Record | None) -> bool:
+    """Whether a record is of a failure to measure what another one holds the numbers of."""
+    asked = ("digests", "params", "recipe_values", "dataset_params")
+    failed = there is not None and (record.status, there.status) == ("failed", "ok")
+    return failed and all(getattr(record, part) == getattr(there, part) for part in asked)
 
 
 def text_of(boards: Sequence[Leaderboard], form: str) -> str:

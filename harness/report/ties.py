@@ -43,9 +43,9 @@ class Entry:
         return {seed: statistics.fmean(values) for seed, values in found.items()}
 
     @cached_property
-    def fits(self) -> set[tuple[str, int]]:
-        """The trainings that it is made from."""
-        return {(record.fit, record.seed) for case in self.cases for record in case}
+    def fits(self) -> list[set[tuple[str, int]]]:
+        """The trainings that it is made from, case by case."""
+        return [{(record.fit, record.seed) for record in case} for case in self.cases]
 
     @cached_property
     def intervals(self) -> list[tuple[float, float]]:

@@ -203,7 +203,7 @@ function summary(entry) {
       ...reasons.map((reason) => el("p", {}, reason)),
       entry.command && el("p", {}, "There is no record of it. To make one: ", el("code", {}, entry.command))));
   } else {
-    const spread = entry.std === null ? "one seed" : `± ${three(entry.std)} over ${entry.runs.length} seeds`;
+    const spread = entry.std === null ? "one seed" : `± ${three(entry.std)} over ${entry.values.filter((value) => value !== null).length} seeds`;
     found.push(figure(entry.numbers.some(Boolean) ? "AUROC" : entry.score, three(entry.mean), spread, "main"));
     found.push(figure("95 % interval", entry.interval.map(three).join(" – ")));
   }
