@@ -181,6 +181,15 @@ def test_windows_lie_in_the_image_and_have_the_drawn_areas_and_ratios():
     assert len(area.unique()) > 3900
 
 
+def test_autocast_does_not_move_a_crop():
+    x, views = torch.rand(8, 3, 64, 64), []
+    for half in (False, True):
+        torch.manual_seed(1)
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            views.append(augment.random_resized_crop(x, 64, scale=(0.2, 1.0)))
+    assert torch.equal(*views)
+
+
 def test_resized_crops_of_flat_and_of_extreme_images_stay_in_range():
     x = torch.randint(2, (64, 1, 8, 8)).float()
     crops = augment.random_resized_crop(x, 8)

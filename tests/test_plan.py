@@ -132,7 +132,7 @@ def test_what_trains_and_scores_is_pinned():
     the change makes other numbers, by more than rounding or another seed; then put in the digest that is shown."""
     folder = Path(kit.__file__).parent
     texts = [path.read_bytes().replace(b"\r\n", b"\n") for path in sorted(folder.glob("*.py"))]
-    assert (ENGINE, hashlib.sha256(b"".join(texts)).hexdigest()[:16]) == (1, "d52e3268118955cc")
+    assert (ENGINE, hashlib.sha256(b"".join(texts)).hexdigest()[:16]) == (1, "fd5f364cd973204d")
 
 
 def test_the_identities_of_bundled_fits_are_pinned():
@@ -145,8 +145,8 @@ def test_the_identities_of_bundled_fits_are_pinned():
     assert found == {
         "digits.small": "5822614dcf09f03b 85a43a8839a27895 37f0418d70e4c8c5 5ae8f95b960f81b9 96f6f98d3343d503",
         "mnist.fast": "34289d9543f92fc3 521a19e58916bbf0 6d6bd7fdf0b98727 a0f10c62924a57c7 69f84abdfe0ff69a",
-        "cifar10.paper": "1fc79166e5128dad 2d97f14d9659021f 9bb36376e327c59e 7751c14e6203cae3 b86b4cc2c7e982b4",
-        "cifar10.small": "4a614a97197171df 0ce7d0317a4f3ca6 a20cac38fc88fac0 f46804e03bdda793 5e6ecd50146c89e9",
+        "cifar10.paper": "1fc79166e5128dad 2d97f14d9659021f 9bb36376e327c59e 7751c14e6203cae3 38f44626adcf3a3b",
+        "cifar10.small": "4a614a97197171df 0ce7d0317a4f3ca6 a20cac38fc88fac0 f46804e03bdda793 784acd6cca764a0c",
     }
 
 

@@ -109,8 +109,10 @@ def random_resized_crop(
     zero = torch.zeros_like(w)
     # An affine map from the corners (-1, 1) of the result to those of the window.
     theta = torch.stack([w, zero, 2 * left + w - 1, zero, h, 2 * top + h - 1], dim=1).view(-1, 2, 3)
-    grid = F.affine_grid(theta, [len(x), x.shape[1], size, size], align_corners=False)
-    return F.grid_sample(x, grid, mode="bilinear", padding_mode="border", align_corners=False).clamp_(0, 1)
+    # Autocast would round where to look to 8 bits, a good part of a pixel in large images.
+    with torch.autocast(x.device.type, enabled=False):
+        grid = F.affine_grid(theta, [len(x), x.shape[1], size, size], align_corners=False)
+        return F.grid_sample(x, grid, mode="bilinear", padding_mode="border", align_corners=False).clamp_(0, 1)
 
 
 def color_jitter(x: Tensor, brightness: float, contrast: float, saturation: float, hue: float) -> Tensor:
