@@ -61,6 +61,19 @@ def test_near_duplicates_far_from_the_origin_keep_their_distances():
     assert (where.squeeze(1) == torch.arange(50)).all()
 
 
+@pytest.mark.parametrize("spread", [1e-1, 1e-2, 1e-3, 1e-4])
+@pytest.mark.parametrize("k", [3, 100])
+def test_neighbours_within_clusters_far_apart_are_found(spread, k):
+    """Within a cluster all products are the same but for rounding: by them, any of its vectors is among the nearest."""
+    centres = torch.nn.functional.normalize(normal(2, 64), dim=1)
+    gallery = torch.cat([centre + spread / 8 * normal(400, 64, seed=1 + n) for n, centre in enumerate(centres)])
+    queries = torch.cat([centre + spread / 8 * normal(20, 64, seed=3 + n) for n, centre in enumerate(centres)])
+    distances, indices = nearest(gallery, queries, k, "euclidean")
+    np.testing.assert_allclose(distances, brute_force(gallery, queries, k, "euclidean"), rtol=1e-5)
+    found = (queries[:, None].double() - gallery[indices].double()).norm(dim=2)
+    np.testing.assert_allclose(found, distances, rtol=1e-5)
+
+
 def test_near_duplicates_on_the_sphere():
     gallery = torch.nn.functional.normalize(normal(60, 32), dim=1)
     queries = torch.nn.functional.normalize(gallery + 1e-4 * normal(60, 32, seed=1), dim=1)

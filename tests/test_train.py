@@ -8,7 +8,7 @@ from torch import nn
 
 from harness.errors import Diverged
 from harness.kit import numerics
-from harness.kit.train import augment, in_batches, learning_rate, train_network
+from harness.kit.train import augment, cross_entropy, in_batches, learning_rate, train_network
 from harness.method import Run
 from harness.recipe import Recipe
 from harness.run import seeded
@@ -99,6 +99,28 @@ def test_a_damaged_checkpoint_is_not_used(tmp_path, damage):
     with seeded(5):
         train_network(whole, IMAGES, loss_of(whole), run())
     assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), module.parameters(), strict=True))
+
+
+def test_a_training_with_other_labels_begins_anew(tmp_path):
+    """As where k-means finds other clusters the second time: the weights of the first are of another task."""
+
+    def attempt(labels, **values):
+        module, seen = net(), []
+
+        def loss(batch, index):
+            return cross_entropy(module(batch), labels[index])
+
+        with seeded(5):
+            train_network(module, IMAGES, loss, run(progress=lambda epoch, *_: seen.append(epoch), **values))
+        return module, seen
+
+    first, again = LABELS, 1 - LABELS
+    attempt(first, recipe=recipe(epochs=3), checkpoints=tmp_path, checkpoint_seconds=0)
+    assert attempt(first.clone(), checkpoints=tmp_path)[1] == [4, 5, 6]
+    resumed, seen = attempt(again, checkpoints=tmp_path)
+    assert seen == [1, 2, 3, 4, 5, 6]
+    whole, _ = attempt(again)
+    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), resumed.parameters(), strict=True))
 
 
 def test_every_image_is_seen_once_an_epoch():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +23,27 @@ PLAIN = "plain values"
 """The tensor that holds what is no tensor, as JSON."""
 
 
-def save(path: Path, module: nn.Module, optimizer: torch.optim.Optimizer, progress: dict[str, Any]) -> None:
+def closed_over(function: Callable[..., Any]) -> str:
+    """A digest of the tensors that a function closes over, such as the labels of a loss.
+
+    Labels that were found by k-means are found again before a training goes on: where rounding differs from the first
+    time, on another device, say, they may be others, and then the weights are of another task.
+    """
+    found = hashlib.sha256()
+    for cell in getattr(function, "__closure__", None) or ():
+        value = cell.cell_contents
+        if isinstance(value, Tensor) and not value.requires_grad:
+            found.update(f"{value.dtype} {tuple(value.shape)} ".encode())
+            found.update(value.cpu().reshape(-1).view(torch.uint8).numpy())
+    return found.hexdigest()
+
+
+def save(path: Path, module: nn.Module, optimizer: torch.optim.Optimizer, progress: dict[str, Any], of: str) -> None:
     """Write a checkpoint beside its place, and move it there in one step.
 
     Args:
         progress: plain data, such as the number of epochs done, that `load` gives back.
+        of: which training this is half of, beside its network: `closed_over` its loss.
     """
     tensors = {f"module.{name}": tensor for name, tensor in module.state_dict().items()}
     for number, state in optimizer.state_dict()["state"].items():
@@ -36,16 +53,16 @@ def save(path: Path, module: nn.Module, optimizer: torch.optim.Optimizer, progre
     tensors["random.torch"] = torch.get_rng_state()
     for number in range(torch.cuda.device_count()):
         tensors[f"random.cuda.{number}"] = torch.cuda.get_rng_state(number)
-    plain = json.dumps({"progress": progress, "python": random.getstate(), "numpy": [kind, *rest]})
+    plain = json.dumps({"progress": progress, "of": of, "python": random.getstate(), "numpy": [kind, *rest]})
     tensors[PLAIN] = torch.frombuffer(bytearray(plain.encode()), dtype=torch.uint8)
     data = serialize({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
     write_whole(path, hashlib.sha256(data).digest() + data)
 
 
-def load(path: Path, module: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any] | None:
+def load(path: Path, module: nn.Module, optimizer: torch.optim.Optimizer, of: str) -> dict[str, Any] | None:
     """Put everything back as it was when `path` was saved, and return its `progress`.
 
-    None, with nothing changed, if there is no file to read, it is damaged, or it is of another network.
+    None, with nothing changed, if there is no file to read, it is damaged, or it is of another training or network.
     """
     try:
         content = path.read_bytes()
@@ -57,7 +74,7 @@ def load(path: Path, module: nn.Module, optimizer: torch.optim.Optimizer) -> dic
     tensors = deserialize(data)
     plain = json.loads(bytes(tensors.pop(PLAIN).tolist()))
     weights = _under(tensors, "module.")
-    if _shapes(weights) != _shapes(module.state_dict()):
+    if plain.get("of") != of or _shapes(weights) != _shapes(module.state_dict()):
         return None
     module.load_state_dict(weights)
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]

@@ -33,7 +33,8 @@ def nearest(gallery: Tensor, queries: Tensor, k: int, metric: Metric) -> tuple[T
     """The k nearest gallery vectors of each query.
 
     FAISS (Douze et al. 2024, "The Faiss library") finds them in float32 by way of inner products, which leaves
-    nothing of the distance of near duplicates; the distances of what it finds are therefore measured again.
+    nothing of the distance of near duplicates: the distances of what it finds are measured again, by differences, and
+    where that may have left out a nearer one, all are.
 
     Args:
         gallery: (N, D).
@@ -51,9 +52,12 @@ def nearest(gallery: Tensor, queries: Tensor, k: int, metric: Metric) -> tuple[T
     if metric not in ("cosine", "euclidean"):
         raise HarnessError(f"metric {metric!r}: no such metric; known: cosine, euclidean")
     gallery, queries = _prepared(gallery, metric), _prepared(queries, metric)
-    squared, candidates = _search(gallery, queries, min(k + SPARE, len(gallery)))
+    squared, candidates, beyond = _search(gallery, queries, min(k + SPARE, len(gallery)))
     squared, order = squared.sort(dim=1, stable=True)
-    squared, indices = squared[:, :k].double(), candidates.gather(1, order[:, :k])
+    squared, indices = squared[:, :k], candidates.gather(1, order[:, :k])
+    if (doubtful := squared[:, -1] >= beyond).any():
+        squared[doubtful], indices[doubtful] = _search_by_differences(gallery, queries[doubtful], k)
+    squared = squared.double()
     # Of unit vectors, |a - b|^2 = 2 - 2 cos: nothing cancels, and the order is that of `euclidean`.
     return (squared / 2 if metric == "cosine" else squared.sqrt()), indices
 
@@ -149,11 +153,12 @@ def _prepared(vectors: Tensor, metric: Metric) -> Tensor:
     return vectors.float().contiguous()
 
 
-def _search(gallery: Tensor, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
+def _search(gallery: Tensor, queries: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
     """The k nearest in Euclidean distance, up to the rounding of the search, but with distances by differences.
 
     Returns:
-        squared distances (M, k) float32, nearly ascending, and indices (M, k) int64.
+        squared distances (M, k) float32, nearly ascending, indices (M, k) int64, and (M,) float32 squared distances
+        that no other gallery vector comes below.
     """
     faiss = _faiss()
     faiss.omp_set_num_threads(torch.get_num_threads())
@@ -165,11 +170,27 @@ def _search(gallery: Tensor, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
     around, asked = gallery - middle, queries - middle
     products = faiss.IndexFlatIP(gallery.shape[1] + 1)
     products.add(torch.cat([around, around.square().sum(1, keepdim=True) / -2], 1).numpy())
-    indices = torch.from_numpy(products.search(F.pad(asked, (0, 1), value=1.0).numpy(), k)[1])
+    found = products.search(F.pad(asked, (0, 1), value=1.0).numpy(), k)
+    least, indices = torch.from_numpy(found[0])[:, -1], torch.from_numpy(found[1])
     squared = torch.empty(indices.shape, dtype=torch.float32)
-    x, found, places = (faiss.swig_ptr(tensor.numpy()) for tensor in (queries, squared, indices))
+    x, distances, places = (faiss.swig_ptr(tensor.numpy()) for tensor in (queries, squared, indices))
     # FAISS's own pass over given pairs: with torch's gathers, it took as long as the search.
     exact = faiss.IndexFlatL2(gallery.shape[1])
     exact.add(gallery.numpy())
-    exact.compute_distance_subset(len(queries), x, k, found, places)
-    return squared, indices
+    exact.compute_distance_subset(len(queries), x, k, distances, places)
+    if k == len(gallery):
+        return squared, indices, torch.full_like(least, torch.inf)
+    # A product of D terms is off by D units in the last place at most; twice that, for the middle was rounded, too.
+    lengths, longest = asked.norm(dim=1), around.norm(dim=1).max()
+    rounding = 2 * torch.finfo(torch.float32).eps * (gallery.shape[1] + 1) * longest * (lengths + longest)
+    return squared, indices, (lengths.square() - 2 * least - rounding).clamp(min=0)
+
+
+def _search_by_differences(gallery: Tensor, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The k nearest: squared distances (M, k) float32, ascending, and indices (M, k). Many times as slow: FAISS has no
+    search that does without products."""
+    found = [
+        torch.cdist(some, gallery, compute_mode="donot_use_mm_for_euclid_dist").topk(k, largest=False)
+        for some in queries.split(64)
+    ]
+    return torch.cat([one.values for one in found]).square(), torch.cat([one.indices for one in found])

@@ -55,7 +55,8 @@ def train_network(module: nn.Module, images: Tensor, loss: Loss, run: Run) -> No
         images: (N, C, H, W) uint8 normal training images.
         loss: `loss(batch, index)` gets (B, C, S, S) float pixels in [0, 1], cropped and flipped as the recipe says,
             on the run's device, and (B,) their places in `images`; it returns the loss to minimise and the share of
-            pretext answers that were right.
+            pretext answers that were right. A checkpoint of a training whose loss closes over other tensors, such as
+            labels, is of no use to it.
         run: recipe, device and progress; the mean loss and accuracy of the last epoch are noted in it.
 
     Raises:
@@ -67,7 +68,7 @@ def train_network(module: nn.Module, images: Tensor, loss: Loss, run: Run) -> No
     chosen = numerics.choose(run)
     module.to(memory_format=numerics.layout(run))
     optimizer = _optimizer(module, recipe, chosen.fused)
-    keeper = _Keeper(module, optimizer, run)
+    keeper = _Keeper(module, optimizer, run, checkpoint.closed_over(loss))
     done = keeper.resume()
     module.train()
     with (
@@ -118,13 +119,13 @@ def _epoch(
 class _Keeper:
     """Keeps a checkpoint of a long training; each training of a fit has its own."""
 
-    def __init__(self, module: nn.Module, optimizer: torch.optim.Optimizer, run: Run):
-        self.module, self.optimizer, self.run = module, optimizer, run
+    def __init__(self, module: nn.Module, optimizer: torch.optim.Optimizer, run: Run, of: str):
+        self.module, self.optimizer, self.run, self.of = module, optimizer, run, of
         self.path = run.next_checkpoint()
         self.begun = self.kept = time.monotonic()
 
     def resume(self) -> dict[str, Any]:
-        found = checkpoint.load(self.path, self.module, self.optimizer) if self.path else None
+        found = checkpoint.load(self.path, self.module, self.optimizer, self.of) if self.path else None
         done = {"epochs": 0, "seconds": 0.0} | (found or {})
         self.begun -= done["seconds"]
         self.run.seconds_before += done["seconds"]
@@ -133,7 +134,7 @@ class _Keeper:
     def keep(self, done: dict[str, Any]) -> None:
         now = time.monotonic()
         if self.path and now - self.kept >= self.run.checkpoint_seconds:
-            checkpoint.save(self.path, self.module, self.optimizer, done | {"seconds": now - self.begun})
+            checkpoint.save(self.path, self.module, self.optimizer, done | {"seconds": now - self.begun}, self.of)
             self.kept = time.monotonic()
 
 
