@@ -9,6 +9,7 @@ import time
 import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -242,7 +243,7 @@ class _Scoring:
         self.method, self.run, self.about = fitting.method, fitting.run, fitting.about
         self.test = test
         self.scored: dict[str, tuple[dict[str, np.ndarray], float]] = {}
-        self.embedded: tuple[Tensor, Tensor] | None = None
+        self.knn_accuracies: dict[int, float] = {}
 
     def evaluate(self, evaluation: Evaluation) -> Record:
         """Score one evaluation and record it, as failed if the scores are not what a method promises."""
@@ -308,15 +309,19 @@ class _Scoring:
             return {}
         from harness.kit.neighbours import knn_accuracy
 
-        if self.embedded is None:
-            images, labels = self.dataset.load("train", self.fit.normal)
-            self.embedded = self.method.embed(images), labels
-        gallery, labels = self.embedded
-        places = self.test.places(self.fit.normal)
-        queries = self.method.embed(self.test.images[places])
-        truth = cluster_index([[name] for name in self.fit.normal], self.test.classes)[self.test.labels[places]]
         wanted = sorted({evaluation.scoring.get("k", NEIGHBOURS), NEIGHBOURS})
-        return {str(k): round(knn_accuracy(gallery, labels, queries, truth, k), 6) for k in wanted if k <= len(gallery)}
+        for k in wanted:
+            if k not in self.knn_accuracies and k <= len(self._embedded[0]):
+                self.knn_accuracies[k] = round(knn_accuracy(*self._embedded, k), 6)
+        return {str(k): self.knn_accuracies[k] for k in wanted if k in self.knn_accuracies}
+
+    @cached_property
+    def _embedded(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The training images and their classes, the normal test images and theirs."""
+        images, labels = self.dataset.load("train", self.fit.normal)
+        places = self.test.places(self.fit.normal)
+        truth = cluster_index([[name] for name in self.fit.normal], self.test.classes)[self.test.labels[places]]
+        return self.method.embed(images), labels, self.method.embed(self.test.images[places]), truth
 
 
 @dataclass

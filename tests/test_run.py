@@ -101,6 +101,22 @@ def scores(folder: str) -> bytes:
     return path.read_bytes()
 
 
+def test_an_embedding_is_made_once_for_all_evaluations_of_a_fit(here):
+    body = """def embed(self, images):
+        with open("embedded.txt", "a") as log:
+            print(len(images), file=log)
+        return images.float().flatten(1)
+"""
+    protocol = named({"one": case(["0", "1"], near=["6"], far=["7"])})
+    harness("run", "--protocol", protocol, "--method", plugin(body=body))
+    near, far = records()
+    train, test = map(int, Path("embedded.txt").read_text().split())
+    assert train == near.n_train
+    assert test == near.n_normal
+    assert near.knn_accuracy == far.knn_accuracy
+    assert near.knn_accuracy["200"] > 0.9
+
+
 def test_scores_stand_in_one_order_whatever_clusters_a_method_sees(here):
     protocol = named({"a": case([["9", "1"], ["5", "0"]], "8", "7")}, labels="visible")
     methods = f"{plugin('blind')},{plugin('sighted', uses_labels=True)}"

@@ -42,7 +42,8 @@ class PyTorchOOD(harness.Method):
     def score(self, images):
         import torch
 
-        logits, features = self.logits(images), self._features(images)
+        features = self._features(images)
+        logits = self._head(features)
         with torch.no_grad():
             return {
                 name: detector.predict_logits(logits) if name == "KLMatching" else detector.predict_features(features)
