@@ -67,8 +67,8 @@ def new(kind: str, name: str, plugins: Plugins) -> tuple[list[Path], list[str]]:
             f"new {kind} {name}: {plugins.entry(registers, name).source.path} registers a {registers} of that name; "
             "choose another"
         )
-    if kind == "package" and importlib.util.find_spec(module):
-        raise HarnessError(f"new package {name}: a module {module!r} is installed already; choose another name")
+    if importlib.util.find_spec(module):
+        raise HarnessError(f"new {kind} {name}: a module {module!r} is installed already; choose another name")
     texts = {
         Path(path.format(name=name, module=module)): _filled(template, kind, name, module)
         for template, path in FILES[kind].items()

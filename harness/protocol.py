@@ -285,6 +285,9 @@ def read_protocol(name_or_path: str, dataset: str | None = None, changes: dict[s
     data = read_toml(path)
     where = str(path)
     form = data.get("form")
+    known = {key for one in FORMS.values() for key in one.model_fields}
+    if unknown := [key for key in data if key not in known]:
+        raise HarnessError(f"{where}: {unknown[0]}: unknown key; {suggest(unknown[0], known)}")
     if not isinstance(form, str) or form not in FORMS:
         raise HarnessError(f"{where}: form: {form!r} is not a form; {suggest(str(form), FORMS)}")
     if changes:

@@ -5,7 +5,7 @@
                                                          (in a published folder as ranks, see `harness.ranks`)
     superseded/…                                         records that a newer one has replaced
     fits/, checkpoints/, claims/, failures/              of the trainings: see `harness.fits`
-    protocols/<protocol>.toml                            of a published folder: those of its records, if not bundled
+    protocols/<protocol>.toml                            those of its records, if not bundled
 
 Every file is written beside its place and moved there in one step, so a reader never sees half of one. A record names
 its scores by their hash, so the two change together.

@@ -17,7 +17,7 @@ from harness import kit
 from harness.dataset import Dataset
 from harness.digests import require_named
 from harness.environment import provenance, seeded, threads
-from harness.errors import FAILURES, DataDamaged, DataMissing, Diverged, HarnessError, Unwritable, line_in, told
+from harness.errors import DataDamaged, DataMissing, Diverged, HarnessError, Unwritable, line_in, told
 from harness.extras import added_metrics, added_scores, names_of
 from harness.fits import KeptFit
 from harness.fitting import cluster_index, describe, fit_another, switch_to_scoring
@@ -70,7 +70,7 @@ class Worker:
                 records = [scoring.evaluate(evaluation) for evaluation in evaluations]
             fitting.forget_checkpoints()
             return records
-        except FAILURES as error:
+        except BaseException as error:
             if concerns_every_fit(error):
                 raise
             return [self.fail(evaluation, error) for evaluation in evaluations]
@@ -150,7 +150,8 @@ class Worker:
 
 def concerns_every_fit(error: BaseException) -> bool:
     """Whether the other fits would fare no better, so that there is no use in recording this one as failed."""
-    return isinstance(error, DataMissing) and not isinstance(error, DataDamaged)
+    missing = isinstance(error, DataMissing) and not isinstance(error, DataDamaged)
+    return missing or isinstance(error, KeyboardInterrupt)
 
 
 class _Fitting:
@@ -275,7 +276,7 @@ class _Scoring:
             record = self.worker.store.write(record, arrays)
             self.worker.reporter.evaluated(evaluation, record)
             return record
-        except FAILURES as error:
+        except BaseException as error:
             if concerns_every_fit(error):
                 raise
             return self.worker.fail(evaluation, error)

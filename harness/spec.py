@@ -91,7 +91,12 @@ def guess(name: str, known: Iterable[str]) -> str:
 def suggest(name: str, known: Iterable[str]) -> str:
     """The end of an error line: the likely meaning of a misspelt name, and what there is."""
     known = sorted(known)
-    return f"{guess(name, known)}known: {', '.join(known)}" if known else "none is known here"
+    return f"{guess(name, known)}known: {', '.join(map(quoted, known))}" if known else "none is known here"
+
+
+def quoted(name: str) -> str:
+    """A name as options that take several want it: in double quotes if there is a comma in it."""
+    return f'"{name}"' if "," in name else name
 
 
 def read_toml(path: Path) -> dict[str, Any]:

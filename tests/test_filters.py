@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 
 import pytest
-from tiny import harness, plugin, table
+from tiny import case, harness, named, plugin, table
 
 from harness.records import Store
 
@@ -68,6 +68,22 @@ def test_what_is_forgotten_is_in_no_table_and_comes_back_without_training(varian
         record = Store(Path("results")).find(cell)
         again = Store(Path("results")).scores(record)
         assert all((again[name] == scores[name]).all() for name in scores)
+
+
+def test_forget_takes_nothing_where_a_name_is_not_known(variants):
+    line = harness("forget", "--seed", "1,7", "--yes", code=2).line
+    assert "--seed 7: no record has it" in line
+    assert counted() == 8
+
+
+def test_a_name_with_a_comma_stands_in_quotes(here):
+    protocol = named({"0, 1": case(["0", "1"], "6"), "0": case(["0"], "6")})
+    words = ("--protocol", protocol, "--method", plugin())
+    assert 'known: 0, "0, 1"' in harness("plan", *words, "--case", "0, 1", code=2).line
+    assert "2 evaluations" in harness("run", *words, "--case", '"0, 1",0').err
+    assert counted("--case", '"0, 1"') == 1
+    assert "known: " in harness("forget", "--case", "0, 1", "--yes", code=2).line
+    assert counted() == 2
 
 
 @pytest.mark.parametrize(("answer", "left"), [("", 8), ("n\n", 8), ("y\n", 6)])

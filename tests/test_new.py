@@ -83,6 +83,12 @@ def test_what_can_not_be_a_name_is_refused(here, kind, name, parts):
     assert not list(here.iterdir())
 
 
+@pytest.mark.parametrize("kind", ["method", "dataset", "package"])
+def test_a_file_that_would_stand_in_for_a_package_is_refused(here, kind):
+    assert "a module 'torch' is installed already" in harness("new", kind, "torch", code=2).line
+    assert not list(here.iterdir())
+
+
 def test_nothing_is_overwritten(here):
     path = plugin("mine")
     before = path.read_text()

@@ -88,6 +88,23 @@ def test_the_revision_follows_files_and_parameters(tmp_path):
     assert len({first, renamed, revision("copy")}) == 3
 
 
+def test_the_revision_follows_what_is_in_pictures_of_one_size(tmp_path):
+    write_pictures(tmp_path, {"train/a": 2, "val/a": 1}, suffix=".bmp")
+    dataset = make("folder", tmp_path, path=".")
+    first, (a, b) = dataset.revision(), sorted((tmp_path / "train/a").iterdir())
+    assert a.stat().st_size == b.stat().st_size
+    a.rename(tmp_path / "c"), b.rename(a), (tmp_path / "c").rename(b)
+    assert dataset.revision() != first
+
+
+def test_a_link_to_a_picture_that_is_not_there_is_told(tmp_path):
+    write_pictures(tmp_path, {"train/a": 2, "val/a": 1})
+    (tmp_path / "train/a/zzz.png").symlink_to(tmp_path / "nowhere")
+    dataset = make("folder", tmp_path, path=".")
+    for ask in (dataset.revision, lambda: dataset.load("train", ("a",)), lambda: dataset.require(("a",), ("a",))):
+        assert "train/a/zzz.png: a link to a picture that is not there" in error_of(ask)
+
+
 @pytest.fixture
 def imagenet(tmp_path):
     """Samoyed, Cardigan (the dog), tank, each with two training and one test picture."""

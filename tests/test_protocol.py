@@ -289,6 +289,12 @@ def test_unknown_names_are_answered_with_the_known_ones(here):
     assert "'eleven'" in line
 
 
+def test_a_key_that_is_misspelt_is_named_even_if_it_is_the_form(here):
+    Path("mine.toml").write_text('name = "mine"\nfrm = "named"\n')
+    line = harness("plan", "--protocol", "./mine.toml", "--method", "kde", code=2).line
+    assert "frm: unknown key; did you mean 'form'?" in line
+
+
 # --- anything at all -------------------------------------------------------------------------------------------------
 
 

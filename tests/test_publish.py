@@ -155,6 +155,9 @@ def test_a_folder_carries_the_protocols_that_are_not_bundled(here):
     assert [path.name for path in Path("leaderboard/protocols").iterdir()] == ["mine.toml"]
     protocol.unlink()
     assert "everything derives" in check()
+    # So does the folder of results: its tables need no file of the user's.
+    assert Path("results/protocols/mine.toml").exists()
+    assert "A title" in harness("leaderboard", "--format", "md").out
     assert "A title" in harness("leaderboard", "--results", "leaderboard", "--format", "md").out
     assert (
         "prints no number for the methods on record of mine"
@@ -164,7 +167,7 @@ def test_a_folder_carries_the_protocols_that_are_not_bundled(here):
     assert Path("another/protocols/mine.toml").read_text() == Path("leaderboard/protocols/mine.toml").read_text()
     edit(Path("leaderboard/protocols/mine.toml"), ('"6"', '"7"'))
     assert "made under another version of mine" in check(1)
-    line = harness("leaderboard", "--protocol", "mine", "--out", "leaderboard", code=2).line
+    line = harness("leaderboard", "--protocol", "mine", "--results", "leaderboard", code=2).line
     assert "give its file with --protocol" in line
     edit(Path("leaderboard/protocols/mine.toml"), ('"mine"', '"yours"'))
     assert "mine.toml: name: 'yours' is not the protocol that belongs there" in check(1)

@@ -279,6 +279,7 @@ FAILURES = {
         {"uses_labels": True, "body": "def predict(self, images):\n        raise ValueError('lost')\n"},
         "ValueError: lost",
     ),
+    "raises what is no Exception": ({"fit": "raise BaseException('as pytest does')"}, "BaseException: as pytest does"),
     "no fit": ({"fit": "return super().fit(train, run)"}, "has no fit"),
     "NaN": ({"score": "return {'L2': images.float().mean((1, 2, 3)).log() * 0 / 0}"}, "score L2 is not finite"),
     "one infinity": (

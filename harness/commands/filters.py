@@ -56,14 +56,17 @@ def filtered(filters: dict[str, Any]) -> tuple[list[Record], list[str]]:
     return [one for one in asked if set_so(one)], unknown
 
 
-def chosen(filters: dict[str, Any]) -> list[Record]:
+def chosen(filters: dict[str, Any], strict: bool = False) -> list[Record]:
     """The records that are asked for.
+
+    Args:
+        strict: refuse a filter that no record has, where otherwise a line says so.
 
     Raises:
         HarnessError: there are none.
     """
     records, unknown = filtered(filters)
-    if not records:
+    if not records or (strict and unknown):
         why = unknown[0] if unknown else "no record matches; run something first"
         raise HarnessError(f"--results {filters['results']}: {why}")
     for line in unknown:

@@ -28,7 +28,7 @@ def forget(yes: bool, results: Path, **filters: Any) -> None:
 
     if not any(filters.values()):
         raise HarnessError("forget: name what to put away, as in --method pixel-knn --seed 1")
-    records = chosen(filters | {"results": results})
+    records = chosen(filters | {"results": results}, strict=True)
     for (protocol, dataset, recipe, method), count in Counter(
         (one.protocol, one.dataset, one.recipe, one.method) for one in records
     ).items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from harness.commands.completion import of_plugins
 
 
 class Comma(click.ParamType):
-    """`a,b,c` as a tuple, empty parts dropped."""
+    """`a,b,c` as a tuple, empty parts dropped; what has a comma in it stands in double quotes, as in CSV."""
 
     name = "a,b,…"
 
@@ -29,8 +30,9 @@ class Comma(click.ParamType):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple:
         if isinstance(value, tuple):
             return value
+        (parts,) = csv.reader([" ".join(str(value).splitlines())], skipinitialspace=True) if value else ([],)
         try:
-            return tuple(self.kind(part) for part in map(str.strip, str(value).split(",")) if part)
+            return tuple(self.kind(part) for part in map(str.strip, parts) if part)
         except ValueError:
             self.fail(f"{str(value)[:80]!r}: write whole numbers with commas, as in 0,1,2", param, ctx)
 

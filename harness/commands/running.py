@@ -124,10 +124,15 @@ def _carry_out(
 ) -> None:
     """What there is to do, and then the tables; the exit code is 1 if something failed."""
     from harness.commands.hints import below_chance
-    from harness.report.leaderboard import leaderboards
+    from harness.files import write_whole
+    from harness.paths import protocol_files
+    from harness.report.leaderboard import leaderboards, own_protocols
     from harness.report.terminal import show
 
     store.prepare()
+    for name, path in own_protocols(request.protocols).items():
+        if name not in protocol_files():  # so that its tables can be made from the folder alone
+            write_whole(store.root / "protocols" / f"{name}.toml", Path(path).read_bytes())
     if plan.jobs() or plan.skips():
         from rich.console import Console
 

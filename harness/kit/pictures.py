@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
+UNCOMPRESSED = (".bmp",)
 PARTS = {"train": "train", "test": "val"}
 """The folder of each split."""
 
@@ -34,7 +35,8 @@ def list_classes(root: Path, split: str | None = None) -> tuple[str, ...]:
 
 
 def fingerprint(root: Path, settings: Mapping[str, Any], most: int | None = None) -> str:
-    """What tells a tree of pictures from another: a digest of its class folders and its files' names and sizes.
+    """What tells a tree of pictures from another: a digest of its class folders and its files' names and sizes, and of
+    what is in those that are not compressed, all of one size.
 
     Args:
         settings: whatever else makes for other images, such as their size.
@@ -52,6 +54,7 @@ def fingerprint(root: Path, settings: Mapping[str, Any], most: int | None = None
         for folder in folders[:: -(-len(folders) // most) if most and folders else 1]:
             images = [entry for entry in _entries(root / part / folder) if _is_image(entry)]
             found.append([(part, folder, entry.name, entry.stat().st_size) for entry in images])
+            found += [_content(entry) for entry in images if entry.name.lower().endswith(UNCOMPRESSED)]
     return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -189,4 +192,13 @@ def _folders(folder: Path) -> list[str]:
 
 
 def _is_image(entry: os.DirEntry) -> bool:
-    return entry.name.lower().endswith(SUFFIXES) and entry.is_file()
+    if not entry.name.lower().endswith(SUFFIXES):
+        return False
+    if entry.is_symlink() and not os.path.exists(entry.path):
+        raise DataMissing(f"{entry.path}: a link to a picture that is not there; fetch it, or remove the link")
+    return entry.is_file()
+
+
+def _content(entry: os.DirEntry) -> str:
+    with open(entry.path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -87,7 +87,7 @@ def leaderboards(
         protocol_paths: files of protocols that are not bundled, of two of one name the later; mere names are ignored.
         scores: the per-image scores of a record; with them, the best of each row is bold, and what is tied with it.
         whole: show every row and column of the paper's table, whether or not there are records of it.
-        folder: a published one, which carries protocols; those of `protocol_paths` go before them.
+        folder: that of the records, which carries protocols; those of `protocol_paths` go before them.
 
     Raises:
         HarnessError: records of one table are not comparable; the line names two of them and what differs.

@@ -30,8 +30,14 @@ print(json.dumps(sorted(set(sys.modules) - before)))
 def imports_nothing_heavy(entry: Entry) -> None:
     """Load the plugin in a fresh process, and count what it brings along."""
     path = "" if entry.source.module else str(entry.source.path)
-    command = [sys.executable, "-c", LOADED, entry.kind, entry.name, path]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    # -P, so that no file of the current folder stands in for a package.
+    command = [sys.executable, "-P", "-c", LOADED, entry.kind, entry.name, path]
+    done = subprocess.run(command, capture_output=True, text=True)
+    require(
+        done.returncode == 0,
+        f"{entry.source.path.name} can't be loaded in a fresh process: {(done.stderr.splitlines() or ['?'])[-1]}",
+        "import nothing that only this process has",
+    )
     modules = json.loads(done.stdout.splitlines()[-1])
     (most, count), *_ = Counter(name.partition(".")[0] for name in modules).most_common(1) or [("", 0)]
     require(

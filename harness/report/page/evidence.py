@@ -14,7 +14,7 @@ from harness.report.leaderboard import Leaderboard, Line, shown_value
 from harness.report.names import declared_as
 from harness.report.published import Published
 from harness.report.roc import histogram_edges
-from harness.spec import digest
+from harness.spec import digest, quoted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -145,7 +145,7 @@ class Evidence:
         """What would make the number that is not there."""
         first = self._board.records[0]
         words = ["harness", "run", "--protocol", first.protocol, "--dataset", first.dataset]
-        words += ["--method", line.variant.method, "--case", case.name, "--recipe", first.recipe]
+        words += ["--method", line.variant.method, "--case", quoted(case.name), "--recipe", first.recipe]
         words += ["--seed", ",".join(map(str, sorted({record.seed for record in self._board.records})))]
         for owner, changes in first.shared_settings.items():
             words += [word for key, value in changes.items() for word in ("--set", f"{owner}.{key}={value}")]
