@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import shutil
+import sys
 import time
 import traceback
 from collections.abc import Mapping, Sequence
@@ -59,7 +60,8 @@ class Worker:
             DataMissing: the data set is not there; nothing was trained.
         """
         try:
-            with seeded(fit.seed):
+            # What a plugin prints is not part of the table, which may go to a file.
+            with seeded(fit.seed), contextlib.redirect_stdout(sys.stderr):
                 dataset = self.dataset(fit)
                 # Before training, so that nothing is found missing only after it.
                 anomaly = (name for evaluation in evaluations for name in evaluation.anomaly)

@@ -361,6 +361,14 @@ def test_a_sample_of_the_training_images_is_told_under_the_table(here):
     assert told == "- Fitted to 50 training images, drawn at random, where there were more (lof (limit=50))."
 
 
+def test_what_a_method_prints_is_not_part_of_the_table(here):
+    method = plugin(fit=f"print('of the fit'); {MEAN}", score="print('of the score'); " + DISTANCE)
+    found = harness("run", *ONE, "--method", method, "--jobs", "1")
+    for said in ("of the fit", "of the score"):
+        assert said in found.err
+        assert said not in found.out
+
+
 def test_notes_of_a_method_are_kept(here):
     harness("run", *ONE, "--method", plugin(fit=f"run.note(found=3, share=0.5); {MEAN}"))
     assert records()[0].diagnostics == {"found": 3.0, "share": 0.5}

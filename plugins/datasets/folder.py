@@ -29,6 +29,9 @@ class Folder(harness.Dataset):
     The classes are the sub-folders of `train` and `val`; the pictures are read as RGB, from `val` for testing. Without
     a `size` they must all have the same. With `--set folder.stands_for=cifar100`, folders named like classes of that
     data set are used where a protocol declares it.
+
+    Whether they have changed is told by their names and sizes, of BMP files by what is in them: that a compressed one
+    was replaced by another of the same name and length goes unnoticed.
     """
 
     name = "folder"
