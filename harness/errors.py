@@ -4,8 +4,6 @@ import traceback
 from collections.abc import Iterable
 from pathlib import Path
 
-FAILURES = (Exception, SystemExit)
-"""What someone else's code may raise as a failure of its own: it is not up to a plugin to end the process."""
 MOST = 500
 """Characters of what an error says."""
 

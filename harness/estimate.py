@@ -1,9 +1,10 @@
 """How long a plan will take, judged by the fits on record in the same results folder.
 
 A precedent is a fit of the same method, data set and network on the same hardware: what `--device auto` means here,
-or, where no record is of that, what the newest record is of. Where some have the same parameters, the others don't
-count, and likewise the same normal classes. Training takes a time in proportion to classes and epochs, since how many
-images a class has is not known before it is loaded; scoring takes one in proportion to the classes that are tested.
+else this machine's processor, or, where no record is of either, what the newest record is of. Where some have the same
+parameters, the others don't count, and likewise the same normal classes. Training takes a time in proportion to classes
+and epochs, since how many images a class has is not known before it is loaded; scoring takes one in proportion to the
+classes that are tested.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ class Estimate:
     hardware: str
     """What they were carried out on."""
     here: bool
-    """Whether that is what `--device auto` means here."""
+    """Whether this machine has it."""
     unknown: dict[str, int]
     """Fits without a precedent, by method."""
 
@@ -71,6 +72,7 @@ def estimate(plan: Plan, store: Store) -> Estimate | None:
         return None
     wanted = dict.fromkeys((fit.dataset, fit.method) for fit, _ in jobs)
     records = [record for one in wanted for record in store.latest(*one, LATEST) if record.status == "ok"]
+    records = [record for record in records if _hardware(record)]
     hardware, here = _to_judge_by(records)
     kinds: dict[str, list[Precedent]] = {}
     for one in _precedents(record for record in records if _hardware(record) == hardware):
@@ -163,12 +165,14 @@ def _kind(method: str, dataset: str, dataset_params: dict[str, Any], recipe: dic
 def _to_judge_by(records: Sequence[Record]) -> tuple[str, bool]:
     """The hardware whose records count, and whether it is here."""
     found = {_hardware(record) for record in records}
-    # Only where it could be something else than this machine's processor is it worth loading PyTorch to ask.
-    here = processor(choose_device("auto") if found - {processor("cpu")} else "cpu")
-    if here in found or not found:
-        return here, True
+    # Only where something else than this machine's processor is on record is it worth loading PyTorch to ask.
+    for device in (choose_device("auto"), "cpu") if found - {processor("cpu")} else ("cpu",):
+        if processor(device) in found or not found:
+            return processor(device), True
     return _hardware(max(records, key=lambda record: str(record.provenance.get("finished")))), False
 
 
 def _hardware(record: Record) -> str:
-    return str(record.provenance.get("processor"))
+    """What a fit was trained and scored on; nothing, if not on the same."""
+    scored = str(record.provenance.get("processor"))
+    return scored if record.numerics.get("processor", scored) == scored else ""

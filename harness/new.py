@@ -67,8 +67,6 @@ def new(kind: str, name: str, plugins: Plugins) -> tuple[list[Path], list[str]]:
             f"new {kind} {name}: {plugins.entry(registers, name).source.path} registers a {registers} of that name; "
             "choose another"
         )
-    if importlib.util.find_spec(module):
-        raise HarnessError(f"new {kind} {name}: a module {module!r} is installed already; choose another name")
     texts = {
         Path(path.format(name=name, module=module)): _filled(template, kind, name, module)
         for template, path in FILES[kind].items()
@@ -76,6 +74,10 @@ def new(kind: str, name: str, plugins: Plugins) -> tuple[list[Path], list[str]]:
     for path in texts:
         if path.exists():
             raise HarnessError(f"new {kind} {name}: {path} is there already; move it away or choose another name")
+    if any(path.stem == module for path in texts) or kind == "package":
+        spec = importlib.util.find_spec(module)
+        if spec and spec.origin:  # else it is a mere folder
+            raise HarnessError(f"new {kind} {name}: a module {module!r} is installed already; choose another name")
     for path, text in texts.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")

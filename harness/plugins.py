@@ -21,7 +21,7 @@ from typing import Any
 import pluggy
 
 from harness import hookspecs, paths
-from harness.errors import FAILURES, HarnessError, told
+from harness.errors import HarnessError, told
 from harness.sources import FUNCTIONS, KINDS, Entry, Source, given, in_folder, installed, place_of, read, summary_of
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
@@ -117,7 +117,9 @@ class Plugins:
             yield
         except HarnessError:
             raise
-        except FAILURES as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             path = self.entry(kind, name).source.path
             raise HarnessError(f"{path}: {name}.{function}() raised {told(error)}") from error
 
@@ -172,7 +174,9 @@ class Plugins:
                 self._manager.subset_hook_caller(hook, others)(register=register)
             except HarnessError:
                 raise
-            except FAILURES as error:
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:
                 raise HarnessError(f"{source.path}: {hook} raised {told(error)}") from None
         self._loaded[source] = found
         return found

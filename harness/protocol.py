@@ -20,7 +20,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from harness.errors import HarnessError
 from harness.paths import protocol_files
-from harness.spec import Spec, check, digest, read_toml, suggest
+from harness.spec import Spec, check, digest, guess, read_toml, suggest
 
 NAME = "[a-z0-9][a-z0-9_-]*"
 """Of a protocol."""
@@ -285,10 +285,10 @@ def read_protocol(name_or_path: str, dataset: str | None = None, changes: dict[s
     data = read_toml(path)
     where = str(path)
     form = data.get("form")
-    known = {key for one in FORMS.values() for key in one.model_fields}
-    if unknown := [key for key in data if key not in known]:
-        raise HarnessError(f"{where}: {unknown[0]}: unknown key; {suggest(unknown[0], known)}")
     if not isinstance(form, str) or form not in FORMS:
+        # A key that is not known may be this one, misspelt.
+        if form is None and (close := [key for key in data if guess(key, ["form"])]):
+            raise HarnessError(f"{where}: {close[0]}: unknown key; {guess(close[0], ['form'])}".rstrip())
         raise HarnessError(f"{where}: form: {form!r} is not a form; {suggest(str(form), FORMS)}")
     if changes:
         section = data.get("dataset", {}).get(dataset)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.errors import FAILURES, told
+from harness.errors import told
 from harness.plugins import Plugins
 from harness.progress import Lines, Reporter
 
@@ -26,7 +26,9 @@ class Several(Reporter):
         for other in list(self.others):
             try:
                 getattr(other, event)(*what)
-            except FAILURES as error:
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:
                 self.others.remove(other)
                 self.first.say(f"reporter {other.name} is left out: {event}() raised {told(error)}")
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from harness import kit
 from harness.dataset import Dataset
 from harness.digests import require_named
-from harness.environment import provenance, seeded, threads
+from harness.environment import processor, provenance, seeded, threads
 from harness.errors import DataDamaged, DataMissing, Diverged, HarnessError, Unwritable, line_in, told
 from harness.extras import added_metrics, added_scores, names_of
 from harness.fits import KeptFit
@@ -72,6 +72,8 @@ class Worker:
                 records = [scoring.evaluate(evaluation) for evaluation in evaluations]
             fitting.forget_checkpoints()
             return records
+        except KeyboardInterrupt:
+            raise
         except BaseException as error:
             if concerns_every_fit(error):
                 raise
@@ -152,8 +154,7 @@ class Worker:
 
 def concerns_every_fit(error: BaseException) -> bool:
     """Whether the other fits would fare no better, so that there is no use in recording this one as failed."""
-    missing = isinstance(error, DataMissing) and not isinstance(error, DataDamaged)
-    return missing or isinstance(error, KeyboardInterrupt)
+    return isinstance(error, DataMissing) and not isinstance(error, DataDamaged)
 
 
 class _Fitting:
@@ -202,7 +203,7 @@ class _Fitting:
             self.method.build(task, run)
             self.method.fit(Images(images, labels), run)
         seconds = time.perf_counter() - started + run.seconds_before
-        run.numerics = {"threads": threads(), **run.numerics, "device": run.device}
+        run.numerics = {"threads": threads(), **run.numerics, "device": run.device, "processor": processor(run.device)}
         if self.worker.jobs > 1:
             run.numerics["jobs"] = self.worker.jobs
         kept = KeptFit(
@@ -278,6 +279,8 @@ class _Scoring:
             record = self.worker.store.write(record, arrays)
             self.worker.reporter.evaluated(evaluation, record)
             return record
+        except KeyboardInterrupt:
+            raise
         except BaseException as error:
             if concerns_every_fit(error):
                 raise

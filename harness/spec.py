@@ -85,7 +85,10 @@ def guess(name: str, known: Iterable[str]) -> str:
     """The likely meaning of a misspelt name, in whatever case, as a question; nothing if there is none."""
     lower = {one.lower(): one for one in known}
     close = difflib.get_close_matches(name.lower(), lower, n=1)
-    return f"did you mean {lower[close[0]]!r}? " if close else ""
+    if not close:
+        return ""
+    found = lower[close[0]]
+    return f"did you mean {quoted(found) if ',' in found else repr(found)}? "
 
 
 def suggest(name: str, known: Iterable[str]) -> str:
@@ -95,8 +98,8 @@ def suggest(name: str, known: Iterable[str]) -> str:
 
 
 def quoted(name: str) -> str:
-    """A name as options that take several want it: in double quotes if there is a comma in it."""
-    return f'"{name}"' if "," in name else name
+    """A name as options that take several want it (`commands.options.Comma`): in double quotes if need be."""
+    return '"' + name.replace('"', '""') + '"' if "," in name or name.startswith('"') else name
 
 
 def read_toml(path: Path) -> dict[str, Any]:

@@ -23,8 +23,13 @@ def record_files(method: str) -> list[Path]:
 
 
 def took(path: Path, **values) -> None:
-    """Let a record say that it took another time; what is in a dict is changed in it."""
+    """Let a record say that it took another time; what is in a dict is changed in it.
+
+    It was trained where it was scored, unless `numerics` says otherwise.
+    """
     record = json.loads(path.read_text())
+    if machine := values.get("provenance", {}).get("processor"):
+        record["numerics"]["processor"] = machine
     for key, value in values.items():
         record[key] = record[key] | value if isinstance(value, dict) else value
     path.write_text(json.dumps(record))
@@ -56,6 +61,16 @@ def test_a_plan_is_judged_by_the_fits_on_record(here):
     # Twice the epochs, twice the training.
     line = last_line(*ask[:3], first, *ask[4:], "--case", "one", "--seed", "1", "--set", f"recipe.epochs={2 * epochs}")
     assert line == f"about {duration(4.0 * epochs + 10)}, judged by 1 fit(s) on record ({ELSEWHERE})"
+
+
+def test_what_was_trained_elsewhere_and_scored_here_tells_nothing(here):
+    method = plugin(METHOD)
+    ask = ["--protocol", named({"one": case(["0"], "6")}), "--method", method, "--recipe", "fast"]
+    harness("run", *ask)
+    (path,) = record_files(METHOD)
+    assert json.loads(path.read_text())["numerics"]["processor"] == processor("cpu")
+    took(path, numerics={"processor": "a GPU"})
+    assert "no fit on record tells how long this takes" in last_line(*ask, "--seed", "1")
 
 
 def test_elsewhere_the_machine_of_the_newest_record_counts_and_what_ran_beside_it_took_a_part(here):

@@ -8,9 +8,13 @@ import json
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tiny import case, harness, named, plugin, table
 
+from harness.commands.options import Comma
 from harness.records import Store
+from harness.spec import quoted
 
 
 @pytest.fixture
@@ -76,6 +80,12 @@ def test_forget_takes_nothing_where_a_name_is_not_known(variants):
     assert counted() == 8
 
 
+@given(st.lists(st.text(st.characters(exclude_categories=("C", "Z")) | st.just(" "), min_size=1).map(str.strip)))
+def test_names_in_quotes_are_read_back(names):
+    names = [name for name in names if name]
+    assert Comma().convert(",".join(map(quoted, names)), None, None) == tuple(names)
+
+
 def test_a_name_with_a_comma_stands_in_quotes(here):
     protocol = named({"0, 1": case(["0", "1"], "6"), "0": case(["0"], "6")})
     words = ("--protocol", protocol, "--method", plugin())
@@ -83,6 +93,7 @@ def test_a_name_with_a_comma_stands_in_quotes(here):
     assert "2 evaluations" in harness("run", *words, "--case", '"0, 1",0').err
     assert counted("--case", '"0, 1"') == 1
     assert "known: " in harness("forget", "--case", "0, 1", "--yes", code=2).line
+    assert "a name with a comma in double quotes" in harness("results", "--case", '"0, 1', code=2).err
     assert counted() == 2
 
 

@@ -97,6 +97,7 @@ def test_cosine_does_not_see_lengths():
         ({"k": 0}, "choose k from 1 to 10"),
         ({"metric": "manhattan"}, "known: cosine, euclidean"),
         ({"queries": torch.full((2, 4), math.nan)}, "not finite"),
+        ({"queries": torch.full((2, 4), 1e20), "metric": "euclidean"}, "too long"),
         ({"queries": torch.zeros(2, 4)}, "no direction"),
     ],
 )

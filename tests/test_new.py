@@ -89,6 +89,11 @@ def test_a_file_that_would_stand_in_for_a_package_is_refused(here, kind):
     assert not list(here.iterdir())
 
 
+def test_a_mere_folder_of_that_name_is_no_package(here):
+    Path("mine").mkdir()
+    harness("new", "method", "mine")
+
+
 def test_nothing_is_overwritten(here):
     path = plugin("mine")
     before = path.read_text()

@@ -216,8 +216,8 @@ def test_build_fit_and_score_find_the_seed_set(here):
     method = plugin(fit=draw + MEAN, score=draw + DISTANCE, body=build)
     drawn = []
     for i, seed in enumerate((0, 0, 1)):
-        out = harness("run", *ONE, "--method", method, "--seed", seed, "--results", f"r{i}").out
-        drawn.append([line for line in out.splitlines() if line.startswith("drawn")])
+        said = harness("run", *ONE, "--method", method, "--seed", seed, "--results", f"r{i}").err
+        drawn.append([line for line in said.splitlines() if line.startswith("drawn")])
     assert [len(lines) for lines in drawn] == [3, 3, 3]
     assert drawn[0] == drawn[1]
     assert not set(drawn[0]) & set(drawn[2])

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from harness.errors import Diverged
-from harness.kit import numerics
+from harness.kit import checkpoint, numerics
 from harness.kit.train import augment, cross_entropy, in_batches, learning_rate, train_network
 from harness.method import Run
 from harness.recipe import Recipe
@@ -121,6 +121,29 @@ def test_a_training_with_other_labels_begins_anew(tmp_path):
     assert seen == [1, 2, 3, 4, 5, 6]
     whole, _ = attempt(again)
     assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), resumed.parameters(), strict=True))
+
+
+def test_whatever_a_loss_closes_over_is_looked_at_if_it_can_be():
+    many = torch.arange(12).reshape(6, 2)
+    column, spread, one, real = many[:, 0], torch.tensor([3]).expand(4), torch.tensor(1), torch.rand(3)
+    sparse, other = torch.eye(2).long().to_sparse(), torch.tensor(2)
+
+    def digest(*tensors):
+        def loss(batch, index):
+            return tensors, late
+
+        if not tensors:
+            late = None
+        return checkpoint.closed_over(loss)
+
+    def with_one(value):
+        return checkpoint.closed_over(lambda: value)
+
+    assert digest(many) == digest(many)  # in a tuple nothing is seen, and `late` is nothing yet
+    seen = [with_one(value) for value in (many, column, spread, one, other, column > 3)]
+    assert len(set(seen)) == len(seen)
+    assert with_one(column.clone()) == with_one(column)
+    assert with_one(real) == with_one(sparse) == with_one("nothing") == checkpoint.closed_over(print)
 
 
 def test_every_image_is_seen_once_an_epoch():

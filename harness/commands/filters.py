@@ -63,7 +63,7 @@ def chosen(filters: dict[str, Any], strict: bool = False) -> list[Record]:
         strict: refuse a filter that no record has, where otherwise a line says so.
 
     Raises:
-        HarnessError: there are none.
+        HarnessError: there are none, or no record has what a filter names and that is refused.
     """
     records, unknown = filtered(filters)
     if not records or (strict and unknown):

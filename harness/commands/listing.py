@@ -80,13 +80,16 @@ def _recipes() -> list[dict[str, str]]:
             _, recipe = read_recipe(dataset, name, "", {})
             own: dict[str, list[str]] = {}
             for method, values in exceptions(dataset, name).items():
-                own.setdefault(", ".join(f"{key} {value}" for key, value in values.items()), []).append(method)
+                told = ", ".join(f"{key} {value}" for key, value in values.items())
+                own.setdefault(told, []).append(method)
             rows.append(
                 {
                     "name": f"{dataset}: {name}",
                     "default": "the default" if name == names[0] else "",
                     "values": str(recipe),
-                    "exceptions": "; ".join(f"{', '.join(methods)}: {values}" for values, methods in own.items()),
+                    "exceptions": "; ".join(
+                        f"{', '.join(methods)}: {values}" for values, methods in own.items() if values
+                    ),
                     "note": recipe.note,
                 }
             )

@@ -30,7 +30,10 @@ class Comma(click.ParamType):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple:
         if isinstance(value, tuple):
             return value
-        (parts,) = csv.reader([" ".join(str(value).splitlines())], skipinitialspace=True) if value else ([],)
+        try:
+            (parts,) = csv.reader([" ".join(str(value).splitlines())], skipinitialspace=True, strict=True)
+        except csv.Error:
+            self.fail(f"{str(value)[:80]!r}: names with commas between them; a name with a comma in double quotes")
         try:
             return tuple(self.kind(part) for part in map(str.strip, parts) if part)
         except ValueError:

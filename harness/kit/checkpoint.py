@@ -19,22 +19,27 @@ from harness.files import write_whole
 
 SHA256 = hashlib.sha256().digest_size
 """Bytes at the beginning of the file: the digest of the rest, which is in the safetensors format."""
+WHOLE = (torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 PLAIN = "plain values"
 """The tensor that holds what is no tensor, as JSON."""
 
 
 def closed_over(function: Callable[..., Any]) -> str:
-    """A digest of the tensors that a function closes over, such as the labels of a loss.
+    """A digest of the tensors of whole numbers that a function closes over, such as the labels of a loss.
 
     Labels that were found by k-means are found again before a training goes on: where rounding differs from the first
-    time, on another device, say, they may be others, and then the weights are of another task.
+    time, on another device, say, they may be others, and then the weights are of another task. (Real numbers may differ
+    by rounding alone.)
     """
     found = hashlib.sha256()
     for cell in getattr(function, "__closure__", None) or ():
-        value = cell.cell_contents
-        if isinstance(value, Tensor) and not value.requires_grad:
+        try:
+            value = cell.cell_contents
+        except ValueError:  # nothing was assigned to it
+            continue
+        if isinstance(value, Tensor) and value.dtype in WHOLE and value.layout == torch.strided:
             found.update(f"{value.dtype} {tuple(value.shape)} ".encode())
-            found.update(value.cpu().reshape(-1).view(torch.uint8).numpy())
+            found.update(value.cpu().numpy().tobytes())
     return found.hexdigest()
 
 

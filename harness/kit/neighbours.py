@@ -6,6 +6,7 @@ Vectors are (N, D), of any float type and on any device; the search runs on the 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from functools import cache
 from types import ModuleType
 from typing import Literal
@@ -34,7 +35,7 @@ def nearest(gallery: Tensor, queries: Tensor, k: int, metric: Metric) -> tuple[T
 
     FAISS (Douze et al. 2024, "The Faiss library") finds them in float32 by way of inner products, which leaves
     nothing of the distance of near duplicates: the distances of what it finds are measured again, by differences, and
-    where that may have left out a nearer one, all are.
+    where that may have left out a nearer one, it is sought again in float64.
 
     Args:
         gallery: (N, D).
@@ -52,11 +53,12 @@ def nearest(gallery: Tensor, queries: Tensor, k: int, metric: Metric) -> tuple[T
     if metric not in ("cosine", "euclidean"):
         raise HarnessError(f"metric {metric!r}: no such metric; known: cosine, euclidean")
     gallery, queries = _prepared(gallery, metric), _prepared(queries, metric)
-    squared, candidates, beyond = _search(gallery, queries, min(k + SPARE, len(gallery)))
-    squared, order = squared.sort(dim=1, stable=True)
-    squared, indices = squared[:, :k], candidates.gather(1, order[:, :k])
-    if (doubtful := squared[:, -1] >= beyond).any():
-        squared[doubtful], indices[doubtful] = _search_by_differences(gallery, queries[doubtful], k)
+    candidates, beyond = _candidates(gallery, queries, min(k + SPARE, len(gallery)))
+    squared, indices = _nearest_of(gallery, queries, candidates, k)
+    doubtful = squared[:, -1] > beyond(squared[:, -1])
+    if doubtful.any():
+        candidates = _candidates_in_float64(gallery, queries[doubtful], candidates.shape[1])
+        squared[doubtful], indices[doubtful] = _nearest_of(gallery, queries[doubtful], candidates, k)
     squared = squared.double()
     # Of unit vectors, |a - b|^2 = 2 - 2 cos: nothing cancels, and the order is that of `euclidean`.
     return (squared / 2 if metric == "cosine" else squared.sqrt()), indices
@@ -144,8 +146,8 @@ def _faiss() -> ModuleType:
 def _prepared(vectors: Tensor, metric: Metric) -> Tensor:
     """On the CPU, float32, and of unit length for `cosine`."""
     vectors = vectors.detach().cpu()
-    if not vectors.isfinite().all():
-        raise HarnessError("nearest neighbours: some vectors are not finite; see whether the training diverged")
+    if not vectors.float().square().sum(1).isfinite().all():
+        raise HarnessError("nearest neighbours: some vectors are not finite or too long; see whether training diverged")
     if metric == "cosine":
         if not vectors.any(1).all():
             raise HarnessError("nearest neighbours: a vector of zeros has no direction; use the euclidean metric")
@@ -153,12 +155,12 @@ def _prepared(vectors: Tensor, metric: Metric) -> Tensor:
     return vectors.float().contiguous()
 
 
-def _search(gallery: Tensor, queries: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The k nearest in Euclidean distance, up to the rounding of the search, but with distances by differences.
+def _candidates(gallery: Tensor, queries: Tensor, k: int) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+    """The k nearest in Euclidean distance, up to the rounding of inner products in float32.
 
     Returns:
-        squared distances (M, k) float32, nearly ascending, indices (M, k) int64, and (M,) float32 squared distances
-        that no other gallery vector comes below.
+        indices (M, k) int64, and a function: of the squared distances (M,) of some vectors, those that no vector which
+        was left out and is nearer than they are comes below.
     """
     faiss = _faiss()
     faiss.omp_set_num_threads(torch.get_num_threads())
@@ -168,29 +170,41 @@ def _search(gallery: Tensor, queries: Tensor, k: int) -> tuple[Tensor, Tensor, T
     # which spares FAISS a pass over all distances. Around the gallery's middle the least is lost to rounding.
     middle = gallery.mean(0, dtype=torch.float64).float()
     around, asked = gallery - middle, queries - middle
-    products = faiss.IndexFlatIP(gallery.shape[1] + 1)
-    products.add(torch.cat([around, around.square().sum(1, keepdim=True) / -2], 1).numpy())
-    found = products.search(F.pad(asked, (0, 1), value=1.0).numpy(), k)
-    least, indices = torch.from_numpy(found[0])[:, -1], torch.from_numpy(found[1])
-    squared = torch.empty(indices.shape, dtype=torch.float32)
-    x, distances, places = (faiss.swig_ptr(tensor.numpy()) for tensor in (queries, squared, indices))
-    # FAISS's own pass over given pairs: with torch's gathers, it took as long as the search.
-    exact = faiss.IndexFlatL2(gallery.shape[1])
-    exact.add(gallery.numpy())
-    exact.compute_distance_subset(len(queries), x, k, distances, places)
-    if k == len(gallery):
-        return squared, indices, torch.full_like(least, torch.inf)
-    # A product of D terms is off by D units in the last place at most; twice that, for the middle was rounded, too.
+    index = faiss.IndexFlatIP(gallery.shape[1] + 1)
+    index.add(torch.cat([around, around.square().sum(1, keepdim=True) / -2], 1).numpy())
+    products, indices = map(torch.from_numpy, index.search(F.pad(asked, (0, 1), value=1.0).numpy(), k))
     lengths, longest = asked.norm(dim=1), around.norm(dim=1).max()
-    rounding = 2 * torch.finfo(torch.float32).eps * (gallery.shape[1] + 1) * longest * (lengths + longest)
-    return squared, indices, (lengths.square() - 2 * least - rounding).clamp(min=0)
+
+    def beyond(squared: Tensor) -> Tensor:
+        if k == len(gallery):
+            return torch.full_like(lengths, torch.inf)
+        # A product of D terms is off by D units in the last place at most, of the longest vector that can be so near.
+        length = (lengths + squared.sqrt()).clamp(max=longest)
+        rounding = 2 * torch.finfo(torch.float32).eps * gallery.shape[1] * length * (lengths + length)
+        return (lengths.square() - 2 * products[:, -1] - rounding).clamp(min=0)
+
+    return indices, beyond
 
 
-def _search_by_differences(gallery: Tensor, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The k nearest: squared distances (M, k) float32, ascending, and indices (M, k). Many times as slow: FAISS has no
-    search that does without products."""
-    found = [
-        torch.cdist(some, gallery, compute_mode="donot_use_mm_for_euclid_dist").topk(k, largest=False)
-        for some in queries.split(64)
-    ]
-    return torch.cat([one.values for one in found]).square(), torch.cat([one.indices for one in found])
+def _candidates_in_float64(gallery: Tensor, queries: Tensor, k: int) -> Tensor:
+    """Likewise, by products whose rounding is less than that of the vectors: by torch, for FAISS has float32 alone."""
+    middle = gallery.mean(0, dtype=torch.float64)
+    around = gallery.double() - middle
+    half = around.square().sum(1) / 2
+    parts = queries.split(max(QUERIES * GALLERY // len(gallery), 1))
+    return torch.cat([((part.double() - middle) @ around.T - half).topk(k).indices for part in parts])
+
+
+def _nearest_of(gallery: Tensor, queries: Tensor, candidates: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The k nearest of each query's candidates (M, K): squared distances (M, k) float32, ascending, and indices.
+
+    The distances are measured by differences: by FAISS, since with torch's gathers it took as long as the search.
+    """
+    faiss = _faiss()
+    squared = torch.empty(candidates.shape, dtype=torch.float32)
+    index = faiss.IndexFlatL2(gallery.shape[1])
+    index.add(gallery.numpy())
+    x, distances, places = (faiss.swig_ptr(tensor.numpy()) for tensor in (queries, squared, candidates))
+    index.compute_distance_subset(len(queries), x, candidates.shape[1], distances, places)
+    squared, order = squared.sort(dim=1, stable=True)
+    return squared[:, :k].clone(), candidates.gather(1, order[:, :k])

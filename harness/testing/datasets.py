@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.dataset import Dataset
-from harness.errors import FAILURES, DataMissing, HarnessError, told
+from harness.errors import DataMissing, HarnessError, told
 from harness.plugins import Entry, Plugins
 from harness.testing.findings import Broken, calling, require
 from harness.testing.imports import imports_nothing_heavy
@@ -149,7 +149,9 @@ def unknown(trial: DataTrial) -> None:
         trial.dataset.load("train", ("no such class at all",))
     except HarnessError:
         return
-    except FAILURES as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         said = f"raised {told(error)}"
     else:
         said = "returned something"

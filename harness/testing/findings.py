@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.errors import FAILURES, line_in, one_line, told
+from harness.errors import line_in, one_line, told
 
 
 class Broken(AssertionError):
@@ -54,7 +54,9 @@ def calling(
         yield
     except Broken:
         raise
-    except FAILURES as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         line = line_in(error, [file])
         # What an error says may change with the images; its line does not.
         bug = f"{type(error).__name__}{line}" if line else ""

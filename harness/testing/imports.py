@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections import Counter
+from pathlib import Path
 
+import harness
 from harness.plugins import Entry
 from harness.testing.findings import require
 
@@ -32,7 +35,7 @@ def imports_nothing_heavy(entry: Entry) -> None:
     path = "" if entry.source.module else str(entry.source.path)
     # -P, so that no file of the current folder stands in for a package.
     command = [sys.executable, "-P", "-c", LOADED, entry.kind, entry.name, path]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": _path()})
     require(
         done.returncode == 0,
         f"{entry.source.path.name} can't be loaded in a fresh process: {(done.stderr.splitlines() or ['?'])[-1]}",
@@ -45,3 +48,8 @@ def imports_nothing_heavy(entry: Entry) -> None:
         f"{entry.source.path.name} imports {len(modules)} modules when it is loaded, most of them {most}'s ({count})",
         f"move `import {most}`, and whatever needs it, into the functions: `harness plan` and --help then stay quick",
     )
+
+
+def _path() -> str:
+    """Where this process has harness from, which may be its current folder, and the user's own paths."""
+    return os.pathsep.join([str(Path(harness.__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])])

@@ -30,7 +30,7 @@ class Folder(harness.Dataset):
     a `size` they must all have the same. With `--set folder.stands_for=cifar100`, folders named like classes of that
     data set are used where a protocol declares it.
 
-    Whether they have changed is told by their names and sizes, of BMP files by what is in them: that a compressed one
+    Whether they have changed is told by their names and sizes, of BMP files by reading them: that a compressed one
     was replaced by another of the same name and length goes unnoticed.
     """
 
