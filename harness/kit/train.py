@@ -68,7 +68,7 @@ def train_network(module: nn.Module, images: Tensor, loss: Loss, run: Run) -> No
     chosen = numerics.choose(run)
     module.to(memory_format=numerics.layout(run))
     optimizer = _optimizer(module, recipe, chosen.fused)
-    keeper = _Keeper(module, optimizer, run, checkpoint.closed_over(loss))
+    keeper = _Keeper(module, optimizer, loss, run)
     done = keeper.resume()
     module.train()
     with (
@@ -119,9 +119,10 @@ def _epoch(
 class _Keeper:
     """Keeps a checkpoint of a long training; each training of a fit has its own."""
 
-    def __init__(self, module: nn.Module, optimizer: torch.optim.Optimizer, run: Run, of: str):
-        self.module, self.optimizer, self.run, self.of = module, optimizer, run, of
+    def __init__(self, module: nn.Module, optimizer: torch.optim.Optimizer, loss: Loss, run: Run):
+        self.module, self.optimizer, self.run = module, optimizer, run
         self.path = run.next_checkpoint()
+        self.of = checkpoint.closed_over(loss) if self.path else ""
         self.begun = self.kept = time.monotonic()
 
     def resume(self) -> dict[str, Any]:
