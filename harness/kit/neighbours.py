@@ -159,8 +159,8 @@ def _candidates(gallery: Tensor, queries: Tensor, k: int) -> tuple[Tensor, Calla
     """The k nearest in Euclidean distance, up to the rounding of inner products in float32.
 
     Returns:
-        indices (M, k) int64, and a function: of the squared distances (M,) of some vectors, those that no vector which
-        was left out and is nearer than they are comes below.
+        indices (M, k) int64, and a function: for squared distances (M,), how near a vector that was left out can be, if
+        it is nearer than that.
     """
     faiss = _faiss()
     faiss.omp_set_num_threads(torch.get_num_threads())
