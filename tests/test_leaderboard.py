@@ -287,8 +287,11 @@ def test_a_protocol_of_one_s_own_hides_no_other_table(here):
     own = named({"a": case(["0"], "6")})
     harness("run", "--protocol", own, "--method", plugin())
     assert harness("leaderboard", "--protocol", f"test2,{own}").out.count("### ") == 2
-    # Without its file, its records can't be laid out, and the line says how.
-    assert "mine" in harness("leaderboard", code=2).line
+    # A copy of its file is beside its records. Without any they can't be laid out, and the line says how.
+    own.unlink()
+    assert harness("leaderboard").out.count("### ") == 2
+    Path("results/protocols/mine.toml").unlink()
+    assert "no protocol is called 'mine'" in harness("leaderboard", code=2).line
 
 
 # --- what a table says of a method -----------------------------------------------------------------------------------
