@@ -55,8 +55,8 @@ def train_network(module: nn.Module, images: Tensor, loss: Loss, run: Run) -> No
         images: (N, C, H, W) uint8 normal training images.
         loss: `loss(batch, index)` gets (B, C, S, S) float pixels in [0, 1], cropped and flipped as the recipe says,
             on the run's device, and (B,) their places in `images`; it returns the loss to minimise and the share of
-            pretext answers that were right. A checkpoint of a training whose loss closes over other tensors, such as
-            labels, is of no use to it.
+            pretext answers that were right. A checkpoint counts only if the tensors of whole numbers that the loss
+            closes over, such as labels, are the same.
         run: recipe, device and progress; the mean loss and accuracy of the last epoch are noted in it.
 
     Raises:
