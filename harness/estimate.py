@@ -10,8 +10,9 @@ classes that are tested.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 from harness.environment import choose_device, processor
@@ -71,11 +72,13 @@ def estimate(plan: Plan, store: Store) -> Estimate | None:
     if not jobs:
         return None
     wanted = dict.fromkeys((fit.dataset, fit.method) for fit, _ in jobs)
-    records = [record for one in wanted for record in store.latest(*one, LATEST) if record.status == "ok"]
-    records = [record for record in records if _hardware(record)]
+    records: dict[str, list[Record]] = {}
+    for record in (record for one in wanted for record in store.latest(*one, LATEST)):
+        if record.status == "ok" and (found := _hardware(record)):
+            records.setdefault(found, []).append(record)
     hardware, here = _to_judge_by(records)
     kinds: dict[str, list[Precedent]] = {}
-    for one in _precedents(record for record in records if _hardware(record) == hardware):
+    for one in _precedents(records.get(hardware, ())):
         kinds.setdefault(one.kind, []).append(one)
     seconds, judged, unknown, used = 0.0, 0, {}, {}
     for fits, evaluations in _but_for_the_seed(jobs):
@@ -162,14 +165,17 @@ def _kind(method: str, dataset: str, dataset_params: dict[str, Any], recipe: dic
     return digest([method, dataset, dataset_params, recipe["network"]])
 
 
-def _to_judge_by(records: Sequence[Record]) -> tuple[str, bool]:
-    """The hardware whose records count, and whether it is here."""
-    found = {_hardware(record) for record in records}
+def _to_judge_by(records: Mapping[str, Sequence[Record]]) -> tuple[str, bool]:
+    """The hardware whose records count, and whether it is here; `records` by hardware."""
+    own = processor("cpu")
     # Only where something else than this machine's processor is on record is it worth loading PyTorch to ask.
-    for device in (choose_device("auto"), "cpu") if found - {processor("cpu")} else ("cpu",):
-        if processor(device) in found or not found:
-            return processor(device), True
-    return _hardware(max(records, key=lambda record: str(record.provenance.get("finished")))), False
+    if records.keys() <= {own}:
+        return own, True
+    for name in (processor(choose_device("auto")), own):
+        if name in records:
+            return name, True
+    newest = max(chain(*records.values()), key=lambda record: str(record.provenance.get("finished")))
+    return _hardware(newest), False
 
 
 def _hardware(record: Record) -> str:

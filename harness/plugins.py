@@ -115,9 +115,7 @@ class Plugins:
         """Turn whatever a plugin's function raises into one line that names the file."""
         try:
             yield
-        except HarnessError:
-            raise
-        except KeyboardInterrupt:
+        except (HarnessError, KeyboardInterrupt):
             raise
         except BaseException as error:
             path = self.entry(kind, name).source.path
@@ -172,9 +170,7 @@ class Plugins:
 
             try:
                 self._manager.subset_hook_caller(hook, others)(register=register)
-            except HarnessError:
-                raise
-            except KeyboardInterrupt:
+            except (HarnessError, KeyboardInterrupt):
                 raise
             except BaseException as error:
                 raise HarnessError(f"{source.path}: {hook} raised {told(error)}") from None

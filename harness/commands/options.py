@@ -32,10 +32,10 @@ class Comma(click.ParamType):
             return value
         try:
             (parts,) = csv.reader([" ".join(str(value).splitlines())], skipinitialspace=True, strict=True)
-        except csv.Error:
-            self.fail(f"{str(value)[:80]!r}: names with commas between them; a name with a comma in double quotes")
-        try:
             return tuple(self.kind(part) for part in map(str.strip, parts) if part)
+        except csv.Error:
+            said = f"{str(value)[:80]!r}: names with commas between them; a name with a comma in double quotes"
+            self.fail(said, param, ctx)
         except ValueError:
             self.fail(f"{str(value)[:80]!r}: write whole numbers with commas, as in 0,1,2", param, ctx)
 

@@ -20,6 +20,7 @@ from harness.files import write_whole
 SHA256 = hashlib.sha256().digest_size
 """Bytes at the beginning of the file: the digest of the rest, which is in the safetensors format."""
 WHOLE = (torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+"""Types of labels."""
 PLAIN = "plain values"
 """The tensor that holds what is no tensor, as JSON."""
 

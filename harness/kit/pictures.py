@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import DataDamaged, DataMissing, HarnessError
+from harness.files import sha256
 from harness.kit.picture_cache import FOLDER, cached
 
 if TYPE_CHECKING:
@@ -54,7 +55,8 @@ def fingerprint(root: Path, settings: Mapping[str, Any], most: int | None = None
         for folder in folders[:: -(-len(folders) // most) if most and folders else 1]:
             images = [entry for entry in _entries(root / part / folder) if _is_image(entry)]
             found.append([(part, folder, entry.name, entry.stat().st_size) for entry in images])
-            found += [_content(entry) for entry in images if entry.name.lower().endswith(UNCOMPRESSED)]
+            whole = [entry for entry in images if entry.name.lower().endswith(UNCOMPRESSED)]
+            found += [sha256(Path(entry.path).read_bytes()) for entry in whole]
     return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -197,8 +199,3 @@ def _is_image(entry: os.DirEntry) -> bool:
     if entry.is_symlink() and not os.path.exists(entry.path):
         raise DataMissing(f"{entry.path}: a link to a picture that is not there; fetch it, or remove the link")
     return entry.is_file()
-
-
-def _content(entry: os.DirEntry) -> str:
-    with open(entry.path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -71,10 +71,8 @@ def publish(
     """
     there = Store(out, "--out")
     before = {record.cell: record for record in there.records()}
-    given = {record.cell: record for record in records}
-    failed_again = [cell for cell, record in given.items() if _failed_again(record, before.get(cell))]
-    for cell in failed_again:
-        del given[cell]
+    offered = {record.cell: record for record in records}
+    given = {cell: record for cell, record in offered.items() if not _failed_again(record, before.get(cell))}
     added = {cell: _small(record, store) for cell, record in given.items() if not _same(record, before.get(cell))}
     for cell in [cell for cell in added if cell in before and _same(added[cell], _small(before[cell], there))]:
         del added[cell]
@@ -99,7 +97,7 @@ def publish(
             tell(_write_page(boards, Store(out), plugins or Plugins(), data))
         replaced = sum(cell in before for cell in added)
         counts = {"added": len(added) - replaced, "replaced": replaced, "there already": len(given) - len(added)}
-        counts["left out, which failed where the folder has a number"] = len(failed_again)
+        counts["left out, which failed where the folder has a number"] = len(offered) - len(given)
         return Counter(counts)
     except OSError as error:
         raise HarnessError(f"--out {out}: can't write there: {error}") from None

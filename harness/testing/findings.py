@@ -52,9 +52,7 @@ def calling(
     """Turn whatever a plugin raises into `Broken`, with its line in the plugin's file."""
     try:
         yield
-    except Broken:
-        raise
-    except KeyboardInterrupt:
+    except (Broken, KeyboardInterrupt):
         raise
     except BaseException as error:
         line = line_in(error, [file])
