@@ -27,12 +27,15 @@ def dataset_digest(dataset: Dataset) -> str:
     return digest([dataset.revision(), dataset.params.model_dump(mode="json")])
 
 
-def source_digests(plugins: Plugins, method: str, network: str, params: Mapping[str, Any]) -> dict[str, str]:
+def source_digests(
+    plugins: Plugins, method: str, recipe: Mapping[str, Any], params: Mapping[str, Any]
+) -> dict[str, str]:
     """Of the code that makes a fit: the method's file, those of the methods that its parameters name, the engine, and
-    the network's file if a plugin brings it. Which parts a fit depends on says `harness.plan.OF_A_FIT`."""
+    the files of the recipe's networks that plugins bring. Which parts a fit depends on says `harness.plan.OF_A_FIT`."""
     digests = {"method": plugins.entry("method", method).source.digest(), "engine": str(ENGINE)}
-    if not is_bundled(network):
-        digests["network"] = plugins.entry("network", network).source.digest()
+    networks = [plugins.entry("network", name).source.digest() for name in plugged_networks(recipe)]
+    if networks:
+        digests["network"] = networks[0] if len(networks) == 1 else digest(networks)
     for name in named_methods(plugins, params):
         digests[FITTED + name] = plugins.entry("method", name).source.digest()
     return digests
@@ -63,6 +66,12 @@ def require_named(plugins: Plugins, name: str, params: Mapping[str, Any]) -> Non
             f"run.fitted({name!r}): no parameter names that method; declare one, as in `on: str = {name!r}`, and pass "
             f"that, so that a change of its code makes records stale"
         )
+
+
+def plugged_networks(recipe: Mapping[str, Any]) -> list[str]:
+    """The networks of a fit's recipe, and of the methods within it, that are no networks of `harness.kit`."""
+    every = [recipe, *recipe.get("methods", {}).values()]
+    return [name for name in dict.fromkeys(one["network"] for one in every if "network" in one) if not is_bundled(name)]
 
 
 def is_bundled(network: str) -> bool:

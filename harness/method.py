@@ -71,8 +71,8 @@ class Run:
     """How the arithmetic was done, for the record; the training engine fills it in."""
     fitted: Callable[[str, Tensor], Method] | None = None
     """Another method by its name, with default parameters, trained without labels on some images (N, C, H, W) uint8
-    by this run's recipe: `run.fitted(self.params.on, train.images).embed(...)`. A parameter has to name it, so that a
-    change of its code makes the record stale."""
+    by the recipe, with what that has for it alone: `run.fitted(self.params.on, train.images).embed(...)`. A parameter
+    has to name it, so that a change of its code makes the record stale."""
 
     def next_checkpoint(self) -> Path | None:
         """The file for the next training of this fit: the same one when a killed fit is carried out again."""

@@ -32,6 +32,8 @@ class Fit(Spec):
     params: dict[str, Any]
     """The parameters that training depends on."""
     recipe: dict[str, Any]
+    """The values that training depends on; under `methods`, those that are others for methods that this one has fitted
+    for itself, by method, if any are."""
     dataset: str
     dataset_params: dict[str, Any]
     clusters: tuple[tuple[str, ...], ...]

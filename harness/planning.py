@@ -9,7 +9,7 @@ from typing import Any
 
 from harness import extras, kit
 from harness.dataset import Dataset
-from harness.digests import dataset_digest, is_bundled, source_digests
+from harness.digests import dataset_digest, is_bundled, named_methods, source_digests
 from harness.errors import HarnessError, one_line
 from harness.method import Method
 from harness.plan import Evaluation, Fit, Plan, Planned, changes
@@ -95,7 +95,7 @@ class _Resolved:
     revision: str
     scores: list[str]
     metrics: list[str]
-    sources: dict[str, dict[str, str]] = field(default_factory=dict)
+    depends: dict[str, tuple[dict[str, Any], dict[str, str]]] = field(default_factory=dict)
 
     def __post_init__(self):
         self.cls: type[Method] = self.plugins.get("method", self.name)
@@ -108,24 +108,37 @@ class _Resolved:
                     f"its own: {', '.join(own) or 'none'}; of the recipe: {', '.join(trains)}"
                 )
         self.changes = {key: value for key, value in changes.items() if key in self.cls.Params.model_fields}
-        for_recipe = self.settings.get("recipe", {}) | {k: v for k, v in changes.items() if k not in self.changes}
-        recipe = (self.dataset.declared_as, self.request.recipe, self.name)
-        self.recipe_name, self.recipe = read_recipe(*recipe, for_recipe)
-        network, networks = self.recipe.network, [*kit.NETWORKS, *self.plugins.names("network")]
-        if not is_bundled(network) and network not in networks:
-            raise HarnessError(f"recipe {self.recipe_name}, network {network!r}: {suggest(network, networks)}")
-        self.digests = {"dataset": self.revision, "recipe": digest(self.recipe.values_that_train())}
+        self.for_recipe = self.settings.get("recipe", {}) | {k: v for k, v in changes.items() if k not in self.changes}
+        self.recipe_name, self.recipe = self._recipe_of(self.name)
+        self.digests = {"dataset": self.revision}
         twice = set(self.scores) & set(self.cls.scores)
         if twice:
             raise HarnessError(f"--score {', '.join(sorted(twice))}: {self.name} has a score of that name already")
         self.digests |= extras.asked(self.plugins, self.scores if extras.has_logits(self.cls) else (), self.metrics)
 
-    def _source(self, params: dict[str, Any]) -> dict[str, str]:
-        """The digests of the code; most cases have the same parameters, and files are read once for all of these."""
+    def _recipe_of(self, method: str) -> tuple[str, dict[str, Any]]:
+        """The recipe's name, and its values for this method, or for one that it has fitted for itself."""
+        name, recipe = read_recipe(self.dataset.declared_as, self.request.recipe, method, self.for_recipe)
+        network, networks = recipe.network, [*kit.NETWORKS, *self.plugins.names("network")]
+        if not is_bundled(network) and network not in networks:
+            raise HarnessError(f"recipe {name}, network {network!r}: {suggest(network, networks)}")
+        return name, recipe.values_that_train()
+
+    def _depends_on(self, params: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+        """The recipe of a fit, and the digests of that and of the code; most cases have the same parameters, and files
+        are read once for all of these."""
         key = repr(params)
-        if key not in self.sources:
-            self.sources[key] = source_digests(self.plugins, self.name, self.recipe.network, params)
-        return self.sources[key]
+        if key not in self.depends:
+            others = {name: self._recipe_of(name)[1] for name in named_methods(self.plugins, params)}
+            others = {
+                name: {key: value for key, value in values.items() if value != self.recipe[key]}
+                for name, values in others.items()
+                if values != self.recipe
+            }
+            recipe = self.recipe | ({"methods": others} if others else {})
+            sources = source_digests(self.plugins, self.name, recipe, params)
+            self.depends[key] = recipe, {"recipe": digest(recipe), **sources}
+        return self.depends[key]
 
     def params(self, case: Case):
         declared = case.params.get(self.name, {})
@@ -151,10 +164,12 @@ class _Resolved:
         labels = self.cls.uses_labels and protocol.labels == "visible"
         clusters = case.clusters if labels else (case.normal,)
         params = self.params(case).model_dump(mode="json")
+        params_of_fit = {key: value for key, value in params.items() if key not in self.cls.scoring}
+        recipe, digests = self._depends_on(params_of_fit)
         fit = Fit(
             method=self.name,
-            params={key: value for key, value in params.items() if key not in self.cls.scoring},
-            recipe=self.recipe.values_that_train(),
+            params=params_of_fit,
+            recipe=recipe,
             dataset=self.request.dataset,
             dataset_params=self.dataset.params.model_dump(mode="json"),
             clusters=tuple(sorted(tuple(sorted(cluster)) for cluster in clusters)),
@@ -173,11 +188,7 @@ class _Resolved:
             scoring={key: params[key] for key in self.cls.scoring},
             clusters=case.clusters,
             anomaly=case.anomalies[anomaly_set],
-            digests={
-                "protocol": protocol.digest(case),
-                **self._source(fit.params),
-                **self.digests,
-            },
+            digests={"protocol": protocol.digest(case), **digests, **self.digests},
         )
 
 

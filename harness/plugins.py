@@ -114,7 +114,8 @@ class Plugins:
     def blame(self, kind: str, name: str, function: str) -> Iterator[None]:
         """Turn whatever a plugin's function raises into one line that names the file."""
         try:
-            yield
+            with aside():
+                yield
         except (HarnessError, KeyboardInterrupt):
             raise
         except BaseException as error:
@@ -152,8 +153,13 @@ class Plugins:
         return found
 
     def _load(self, source: Source) -> list[tuple[Entry, Any]]:
-        if source in self._loaded:
-            return self._loaded[source]
+        if source not in self._loaded:
+            with aside():
+                self._loaded[source] = self._registered(source)
+        return self._loaded[source]
+
+    def _registered(self, source: Source) -> list[tuple[Entry, Any]]:
+        """What a plugin registers, once it is imported."""
         module = _import(source)
         _check_hooks(module, source)
         try:
@@ -174,8 +180,12 @@ class Plugins:
                 raise
             except BaseException as error:
                 raise HarnessError(f"{source.path}: {hook} raised {told(error)}") from None
-        self._loaded[source] = found
         return found
+
+
+def aside() -> contextlib.AbstractContextManager[Any]:
+    """Lets what plugins print go to stderr: it is not part of a table, which may go to a file."""
+    return contextlib.redirect_stdout(sys.stderr)
 
 
 def _import(source: Source) -> ModuleType:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import told
-from harness.plugins import Plugins
+from harness.plugins import Plugins, aside
 from harness.progress import Lines, Reporter
 
 EVENTS = tuple(name for name, _ in inspect.getmembers(Reporter, inspect.isfunction) if not name.startswith("_"))
@@ -25,7 +25,8 @@ class Several(Reporter):
         getattr(self.first, event)(*what)
         for other in list(self.others):
             try:
-                getattr(other, event)(*what)
+                with aside():
+                    getattr(other, event)(*what)
             except KeyboardInterrupt:
                 raise
             except BaseException as error:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import datetime
 import shutil
-import sys
 import time
 import traceback
 from collections.abc import Mapping, Sequence
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness import kit
 from harness.dataset import Dataset
-from harness.digests import require_named
+from harness.digests import plugged_networks, require_named
 from harness.environment import processor, provenance, seeded, threads
 from harness.errors import DataDamaged, DataMissing, Diverged, HarnessError, Unwritable, line_in, told
 from harness.extras import added_metrics, added_scores, names_of
@@ -26,7 +25,7 @@ from harness.method import Images, Method, Run, Task
 from harness.metrics import measure
 from harness.peak import Peak
 from harness.plan import Evaluation, Fit
-from harness.plugins import Plugins
+from harness.plugins import Plugins, aside
 from harness.progress import Reporter
 from harness.recipe import Recipe
 from harness.records import Record, Store
@@ -60,8 +59,7 @@ class Worker:
             DataMissing: the data set is not there; nothing was trained.
         """
         try:
-            # What a plugin prints is not part of the table, which may go to a file.
-            with seeded(fit.seed), contextlib.redirect_stdout(sys.stderr):
+            with seeded(fit.seed), aside():
                 dataset = self.dataset(fit)
                 # Before training, so that nothing is found missing only after it.
                 anomaly = (name for evaluation in evaluations for name in evaluation.anomaly)
@@ -166,14 +164,15 @@ class _Fitting:
         """That were reported; a method that reports none has looked at its images once, as far as anyone knows."""
         cls = worker.plugins.get("method", fit.method)
         self.method: Method = cls(cls.Params(**fit.params))
-        recipe = Recipe(**fit.recipe)
-        self.run = Run(worker.device, fit.seed, recipe, self.method.params, self._epoch, faster_by=worker.faster_by)
+        recipe = {key: value for key, value in fit.recipe.items() if key != "methods"}
+        self.run = Run(
+            worker.device, fit.seed, Recipe(**recipe), self.method.params, self._epoch, faster_by=worker.faster_by
+        )
         self.run.fitted = self._another
 
     def find_or_train(self, digests: dict[str, str]) -> None:
         """See to it that the method is fitted; `about` then says what its fit was, and how it went."""
-        if "network" in digests:
-            name = self.run.recipe.network
+        for name in plugged_networks(self.fit.recipe):
             kit.BUILDERS[name] = self.worker.plugins.get("network", name)
         fits = self.worker.store.fits
         self.checkpoints = fits.checkpoints(self.fit.id, digests)
@@ -234,7 +233,9 @@ class _Fitting:
         cls = self.worker.plugins.get("method", name)
         require_named(self.worker.plugins, name, self.fit.params)
         slot = self.run.next_checkpoint()
-        method, run = fit_another(cls, images, self.run, checkpoints=slot and slot.with_suffix(""), trainings=0)
+        recipe = self.run.recipe.model_copy(update=self.fit.recipe.get("methods", {}).get(name, {}))
+        own = {"recipe": recipe, "checkpoints": slot and slot.with_suffix(""), "trainings": 0}
+        method, run = fit_another(cls, images, self.run, **own)
         self.run.seconds_before = run.seconds_before
         return method
 

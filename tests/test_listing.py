@@ -37,7 +37,9 @@ def test_a_recipe_is_listed_with_what_it_has_otherwise_for_some_methods():
         for method in ("rotnet", "ssl"):
             _, own = read_recipe(dataset, "fast", method, {})
             assert (own.epochs, own.batch) != (plain.epochs, plain.batch)
-            assert f"rotnet, ssl: epochs {own.epochs}, batch {own.batch}" in rows[f"{dataset}: fast"]
+            told = next(told for told in rows[f"{dataset}: fast"].split("; ") if method in told.split(": ")[0])
+            assert f"epochs {own.epochs}, batch {own.batch}" in told
+    assert rows["cifar10: fast"].count(f"rotnet, ssl: epochs {own.epochs}") == 1
     assert "note" not in rows["cifar10: paper"]
 
 
@@ -68,6 +70,9 @@ def test_a_plugin_shows_its_scores_and_parameters(here):
     assert "every third" in harness("show", "digits").out
     assert "--set folder.path=" in harness("show", "folder").out
     assert "Energy" in harness("show", "Energy").out
+    assert 'form = "growing"' in harness("show", "test2").out
+    assert harness("show", "two-conv").out.startswith("network two-conv\n    ")
+    assert harness("show", "auroc").out.startswith("metric auroc\n    ")
     assert "did you mean 'rotnet'?" in harness("show", "rotnett", code=2).line
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import shutil
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +33,7 @@ def test_folder_reads_class_after_class_in_the_order_of_names(tmp_path):
 
 
 def test_folder_knows_pictures_by_their_suffix(tmp_path):
-    for suffix in (".PNG", ".jpg", ".webp", ".bmp", ".JPEG"):
+    for suffix in (".PNG", ".jpg", ".webp", ".bmp", ".JPEG", ".TIF", ".tiff", ".ppm", ".pgm"):
         write_pictures(tmp_path / suffix, {"val/a": 1}, suffix=suffix)
         shutil.copytree(tmp_path / suffix, tmp_path / "all", dirs_exist_ok=True)
     (tmp_path / "all/val/a/notes.txt").write_text("no picture")
@@ -40,7 +41,7 @@ def test_folder_knows_pictures_by_their_suffix(tmp_path):
     (tmp_path / "all/val/.cache").mkdir()
     dataset = make("folder", tmp_path, path="all")
     assert dataset.classes == ("a",)
-    assert len(dataset.load("test", ("a",))[0]) == 5
+    assert len(dataset.load("test", ("a",))[0]) == 9
 
 
 def test_folder_takes_the_first_so_many_of_each_class(tmp_path):
@@ -88,8 +89,9 @@ def test_the_revision_follows_files_and_parameters(tmp_path):
     assert len({first, renamed, revision("copy")}) == 3
 
 
-def test_the_revision_follows_what_is_in_pictures_of_one_size(tmp_path):
-    write_pictures(tmp_path, {"train/a": 2, "val/a": 1}, suffix=".bmp")
+@pytest.mark.parametrize("suffix", [".bmp", ".tif"])
+def test_the_revision_follows_what_is_in_pictures_of_one_size(tmp_path, suffix):
+    write_pictures(tmp_path, {"train/a": 2, "val/a": 1}, suffix=suffix)
     dataset = make("folder", tmp_path, path=".")
     first, (a, b) = dataset.revision(), sorted((tmp_path / "train/a").iterdir())
     assert a.stat().st_size == b.stat().st_size
@@ -194,6 +196,25 @@ def test_pixels_of_an_unknown_range_are_refused(tmp_path):
     assert "floating-point" in error_of(lambda: pictures.decode(tmp_path / "a.png"), harness.DataMissing)
     Image.fromarray(np.full((8, 8), 70000, np.int32)).save(tmp_path / "b.png", format="TIFF")
     assert "16 bits" in error_of(lambda: pictures.decode(tmp_path / "b.png"), harness.DataMissing)
+
+
+def test_sixteen_bits_of_a_tiff_of_either_byte_order_become_eight(tmp_path):
+    ramp = np.arange(65536, dtype=np.uint16).reshape(256, 256)
+    for order in ("<", ">"):
+        tags = {256: 256, 257: 256, 258: 16, 259: 1, 262: 1, 273: 8, 277: 1, 278: 256, 279: 2 * 65536}
+        mark = b"II*\0" if order == "<" else b"MM\0*"
+        entries = b"".join(struct.pack(f"{order}HHII", tag, 4, 1, value) for tag, value in tags.items())
+        directory = struct.pack(f"{order}H", len(tags)) + entries + b"\0" * 4
+        data = ramp.astype(f"{order}u2").tobytes()
+        (tmp_path / "a.tif").write_bytes(mark + struct.pack(f"{order}I", 8 + len(data)) + data + directory)
+        found = pictures.decode(tmp_path / "a.tif")[0].numpy()
+        assert np.abs(found - ramp / 65535 * 255).max() <= 0.5
+
+
+def test_a_tiff_of_several_pages_is_refused(tmp_path):
+    page = Image.new("RGB", (8, 8))
+    page.save(tmp_path / "a.tif", save_all=True, append_images=[page])
+    assert "2 pages" in error_of(lambda: pictures.decode(tmp_path / "a.tif"), harness.DataMissing)
 
 
 def test_the_shorter_side_is_resized_and_the_centre_kept(tmp_path):

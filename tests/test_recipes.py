@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import harness, plugin, write_toml
+from tiny import MEAN, harness, plugin, write_toml
 
 from harness import Recipe
 from harness.kit.networks import network
 from harness.paths import PROTOCOLS
 from harness.recipe import read_recipe
+from harness.records import Store
 
 DECLARED = tomllib.loads((PROTOCOLS / "recipes.toml").read_text(encoding="utf-8"))
 BUNDLED = [(dataset, name) for dataset, recipes in DECLARED.items() for name in recipes]
@@ -148,3 +149,38 @@ def test_true_is_a_word_or_a_truth_value_as_the_parameter_has_it(here):
     assert record["recipe_values"]["flip"] is True
     line = harness("plan", "--protocol", "test2", "--method", plugin(), "--set", "recipe.flip=maybe", code=2).line
     assert "flip" in line
+
+
+INNER = """class Params(harness.Params):
+        size: int = 1
+
+    def build(self, task, run):
+        self.recipe = run.recipe
+"""
+OUTER = """class Params(harness.Params):
+        on: str = "inner"
+"""
+NOTED = """other = run.fitted(self.params.on, train.images).recipe
+        run.note(epochs=run.recipe.epochs, inner_epochs=other.epochs, lr=run.recipe.lr, inner_lr=other.lr)
+        """
+
+
+def test_a_method_within_another_one_has_what_the_recipe_has_for_it(here):
+    inner, outer = plugin("inner", body=INNER), plugin("outer", NOTED + MEAN, body=OUTER)
+    path = write_toml("mine.toml", TINY | {"methods": {"inner": {"epochs": 5}, "outer": {"lr": 0.5}}})
+    words = ("--protocol", "test2", "--case", "1", "--method", outer, "--plugins", inner, "--recipe", path)
+    harness("run", *words)
+    (record,) = Store(Path("results")).records()
+    assert record.diagnostics == {"epochs": 3, "inner_epochs": 5, "lr": 0.5, "inner_lr": 0.01}
+    alone = Recipe(**TINY | {"lr": 0.5}).values_that_train()
+    assert record.recipe_values == alone | {"methods": {"inner": {"epochs": 5, "lr": 0.01}}}
+    assert harness("plan", *words).statuses == ["done"]
+
+    harness("run", *words, "--set", "outer.epochs=2")  # what is typed counts for both
+    (typed,) = (one for one in Store(Path("results")).records() if one.settings)
+    assert (typed.diagnostics["epochs"], typed.diagnostics["inner_epochs"]) == (2, 2)
+
+    write_toml("mine.toml", TINY | {"methods": {"inner": {"epochs": 6}, "outer": {"lr": 0.5}}})
+    assert harness("plan", *words).statuses == ["stale: recipe changed"]
+    write_toml("mine.toml", TINY | {"methods": {"inner": {"network": "two-cnv"}}})
+    assert "did you mean 'two-conv'?" in harness("plan", *words, code=2).line

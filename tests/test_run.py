@@ -361,10 +361,30 @@ def test_a_sample_of_the_training_images_is_told_under_the_table(here):
     assert told == "- Fitted to 50 training images, drawn at random, where there were more (lof (limit=50))."
 
 
-def test_what_a_method_prints_is_not_part_of_the_table(here):
-    method = plugin(fit=f"print('of the fit'); {MEAN}", score="print('of the score'); " + DISTANCE)
-    found = harness("run", *ONE, "--method", method, "--jobs", "1")
-    for said in ("of the fit", "of the score"):
+REPORTER = """
+
+class Loud(harness.Reporter):
+    name = "loud"
+
+    def __init__(self, results):
+        pass
+
+    def end(self):
+        print("of the reporter")
+
+
+@harness.hookimpl
+def register_reporters(register):
+    register(Loud)
+"""
+
+
+def test_what_plugins_print_is_not_part_of_the_table(here):
+    skip = "@classmethod\n    def skip(cls, n_clusters, params):\n        print('of the plan')\n"
+    method = plugin("mine", f"print('of the fit'); {MEAN}", f"print('of the score'); {DISTANCE}", body=skip)
+    method.write_text(f"print('of the import')\n{method.read_text()}" + REPORTER)
+    found = harness("run", *ONE, "--method", method, "--reporter", "loud", "--jobs", "1")
+    for said in ("of the import", "of the plan", "of the fit", "of the score", "of the reporter"):
         assert said in found.err
         assert said not in found.out
 

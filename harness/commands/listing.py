@@ -119,15 +119,26 @@ def _plugin(source: Source, entries: Sequence[Entry], broken: Mapping[Source, st
 @click.argument("target", metavar="NAME_OR_FILE", shell_complete=plugin_names())
 @plugin_option
 def show(target: str, plugin_paths: tuple[Path, ...]) -> None:
-    """What a plugin says of itself: what it is, its scores, and the parameters that --set changes.
+    """What a plugin says of itself: what it is, its scores, and the parameters that --set changes. Of a protocol, the
+    whole file.
 
     \b
     harness show rotnet
     harness show digits
+    harness show test2
     """
+    from harness.paths import protocol_files
     from harness.plugins import Plugins
 
     plugins = Plugins(plugin_paths)
+    if not any(entry.name == target for entry in plugins.entries):
+        if path := protocol_files().get(target):
+            click.echo(f"protocol {target} ({path})\n\n{path.read_text(encoding='utf-8')}", nl=False)
+            return
+        for kind in ("network", "metric"):
+            if summary := _built_in(f"{kind}s").get(target):
+                click.echo(f"{kind} {target}\n    {summary}")
+                return
     for entry in plugins.named(target):
         click.echo(f"{entry.kind} {entry.name} ({entry.source.path})")
         for line in _about(entry, plugins.get(entry.kind, entry.name)):

@@ -165,7 +165,7 @@ def _check_alike(setup: Setup, plugins: Plugins, fit: Fit, evaluations: list[Eva
     wanted = {part: value for evaluation in evaluations for part, value in evaluation.digests.items()}
     found = {
         "dataset": _dataset_digest(setup, fit.dataset, json.dumps(fit.dataset_params)),
-        **source_digests(plugins, fit.method, fit.recipe["network"], fit.params),
+        **source_digests(plugins, fit.method, fit.recipe, fit.params),
         **asked(plugins, names_of("score", wanted), names_of("metric", wanted)),
     }
     other = [part for part, value in found.items() if wanted[part] != value]

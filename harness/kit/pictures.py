@@ -18,8 +18,10 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
 
-SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
-UNCOMPRESSED = (".bmp",)
+SUFFIXES = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+"""What torchvision's ImageFolder knows as pictures, too."""
+UNCOMPRESSED = (".bmp", ".pgm", ".ppm", ".tif", ".tiff")
+"""All pictures of one size have one length, as a rule."""
 PARTS = {"train": "train", "test": "val"}
 """The folder of each split."""
 
@@ -142,13 +144,15 @@ def decode(path: Path, size: int | None = None) -> Tensor:
     cropped to the central square.
 
     Raises:
-        DataDamaged: the file can't be read, or has pixels that are no 8 or 16 bit integers.
+        DataDamaged: the file can't be read, has several pages, or pixels that are no 8 or 16 bit integers.
     """
     from PIL import Image
     from torchvision.transforms import functional
 
     try:
         with Image.open(path) as file:
+            if file.format == "TIFF" and file.n_frames > 1:
+                raise ValueError(f"it has {file.n_frames} pages, and which one is meant nobody knows")
             image = _eight_bits(file).convert("RGB")
     except Exception as error:  # Pillow's decoders raise almost anything on a damaged file
         raise DataDamaged(f"{path}: not readable as a picture: {error}; put a whole copy there") from None

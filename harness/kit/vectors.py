@@ -18,7 +18,7 @@ class Vectors:
 
     Args:
         on: `pixels`, in [0, 1]; `pca`, the principal components of the pixels that keep a share of their variance; or
-            the name of a method that embeds, which is trained first, by the run's recipe.
+            the name of a method that embeds, which is trained first, by what the recipe has for it.
         variance: that share.
         limit: at most so many training images are kept, drawn by the run's seed.
 

@@ -24,14 +24,14 @@ class FolderParams(harness.Params):
 
 
 class Folder(harness.Dataset):
-    """Pictures of one's own in `{train,val}/<class>/*.{png,jpg,jpeg,webp,bmp}`: `--set folder.path=DIR`.
+    """Pictures of one's own in `train/<class>/` and `val/<class>/`: `--set folder.path=DIR`.
 
-    The classes are the sub-folders of `train` and `val`; the pictures are read as RGB, from `val` for testing. Without
-    a `size` they must all have the same. With `--set folder.stands_for=cifar100`, folders named like classes of that
-    data set are used where a protocol declares it.
+    The classes are the sub-folders; what ends in png, jpg, jpeg, webp, bmp, tif, tiff, ppm or pgm is read as RGB, from
+    `val` for testing. Without a `size` all pictures must have the same. With `--set folder.stands_for=cifar100`,
+    folders named like classes of that data set are used where a protocol declares it.
 
-    Whether they have changed is told by their names and sizes, of BMP files by reading them: that a compressed one
-    was replaced by another of the same name and length goes unnoticed.
+    Whether they have changed is told by their names and sizes, of BMP, TIFF and netpbm files by reading them: that
+    another one was replaced by one of the same name and length goes unnoticed.
     """
 
     name = "folder"
