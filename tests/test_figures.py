@@ -260,6 +260,17 @@ def test_the_area_under_a_drawn_curve_is_the_mean_auroc(seeds):
         assert line.get_label() == f"{head} {name}: {np.mean(each):.3f}"
 
 
+def test_a_mean_curve_says_of_how_many_seeds_it_is():
+    records, scores = scored(ALL, (0, 1, 2))
+    failure = {"status": "failed", "reason": "no luck", "scores": {}}
+    records = [one.model_copy(update=failure) if (one.method, one.seed) == ("ssl", 1) else one for one in records]
+    axes = roc_and_histogram(records, read_protocol("test2"), scores).axes[0]
+    labels = [str(line.get_label()) for line in axes.lines if ": " in str(line.get_label())]
+    assert len(labels) > 2
+    for label in labels:
+        assert label.endswith("(2/3)") is label.startswith("SSL")
+
+
 def test_a_mean_curve_by_hand():
     # Seed 1 has every anomaly above; seed 2 ties one anomaly with one normal image: a slope from (0, .5) to (.5, 1).
     x, y = mean_roc([(np.array([0, 1]), np.array([2, 3])), (np.array([0, 1]), np.array([1, 3]))])

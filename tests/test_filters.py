@@ -40,6 +40,9 @@ def test_records_are_chosen_by_what_was_set(variants):
     assert "--set mean-image.k=6: no record has it" in harness("leaderboard", "--set", "mean-image.k=6", code=2).line
     both = ("--set", "mean-image.k=5", "--set", "mean-image.k=1", "--set", "mean-image.k=7")
     assert counted(*both) == 2
+    err = harness("results", *both).err
+    assert "--set mean-image.k=7: no record has it" in err
+    assert "k=5" not in err
     assert counted(*both, "--set", "mean-image.fair=true") == 0
     assert "stands alone" in harness("results", "--set", "none", "--set", "mean-image.k=5", code=2).line
 

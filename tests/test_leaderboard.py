@@ -122,6 +122,20 @@ def test_several_anomaly_sets_and_an_average_by_hand(here):
         assert [row[column] for row in rows[1:]] == [f"{value:.3f}" for value in (*values, statistics.fmean(values))]
 
 
+def test_an_average_tells_how_many_runs_it_is_of(here):
+    protocol = named({"a": case(["0"], "6"), "b": case(["1"], "7")}, table={"title": "T", "average": True})
+    words = ("run", "--protocol", protocol, "--method", plugin())
+
+    def parts():
+        rows = table(harness("leaderboard", "--protocol", protocol).out)
+        return [row[1].partition(" (")[2] for row in rows[1:]]
+
+    harness(*words, "--seed", "0,1")
+    assert parts() == ["", "", ""]
+    harness(*words, "--seed", "2", "--case", "a")
+    assert parts() == ["", "2/3)", "5/6)"]
+
+
 def test_a_run_of_a_case_without_one_of_the_anomaly_sets(here):
     protocol = named({"a": case(["0"], near=["6"], far=["patches"]), "b": case(["1"], near=["7"])})
     rows = table(harness("run", "--protocol", protocol, "--method", plugin(), "--case", "b").out)

@@ -49,9 +49,10 @@ def filtered(filters: dict[str, Any]) -> tuple[list[Record], list[str]]:
         known = {str(getattr(record, name)) for record in records}
         lost = [str(value) for value in values if str(value) not in known]
         unknown += [f"--{name} {value}: no record has it; {suggest(value, known)}" for value in lost]
+    for text in filters["settings"] if records else ():
+        if not any(map(_set_so((text,)), records)):
+            unknown.append(f"--set {text}: no record has it; see harness results")
     set_so = _set_so(filters["settings"])
-    if records and not any(map(set_so, records)):
-        unknown.append(f"--set {' '.join(filters['settings'])}: no record has it; see harness results")
     asked = [one for one in records if all(getattr(one, name) in values for name, values in wanted.items())]
     return [one for one in asked if set_so(one)], unknown
 

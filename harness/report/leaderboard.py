@@ -196,8 +196,8 @@ def _table(
                 line.cells.append(table_cell(line.made_from[-1], score, seeds) if line.made_from[-1] else Cell(""))
             if layout.average:
                 of = [place for place, yes in enumerate(counted) if yes and line.made_from[place]]
-                line.cells.append(_average([line.cells[place] for place in of]))
                 line.made_from.append([case for place in of for case in line.made_from[place]])
+                line.cells.append(_average([line.cells[place] for place in of], line.made_from[-1], score, seeds))
             lines.append(line)
     names = [*in_row, *(["average"] if layout.average else [])]
     averaged = layout.average and (whole or any(any(line.made_from[-1]) for line in lines))
@@ -296,9 +296,8 @@ def table_cell(cases: list[list[Record]], score: str, seeds: list[int]) -> Cell:
     number = summary(cases, score)
     if number is None:
         return Cell(INCOMPLETE if any(shown_value(record, score) is not None for record in records) else NOT_RUN)
-    text = f"{number.mean:.3f}" + (f" ± {number.std:.3f}" if number.std is not None else "")
-    if number.n < len(seeds) * len(cases):
-        text += f" ({number.n}/{len(seeds) * len(cases)})"
+    spread = f" ± {number.std:.3f}" if number.std is not None else ""
+    text = f"{number.mean:.3f}{spread}{_part(number, cases, seeds)}"
     metrics = [record.scores[score] for record in records if score in record.scores and len(cases) == 1]
     low, high = pooled_interval(metrics) if metrics else (None, None)
     return Cell(text, number.mean, title=f"95 % interval {low:.3f} to {high:.3f}" if metrics else None)
@@ -322,10 +321,16 @@ def shown_value(record: Record, score: str) -> float | None:
     return record.scores[score].auroc if score in record.scores else None
 
 
-def _average(cells: list[Cell | str]) -> Cell:
-    """The mean over the cases; only where every case has a number."""
+def _part(number: Summary, cases: list[list[Record]], seeds: list[int]) -> str:
+    """Of how many runs a number is, where some are missing."""
+    whole = len(seeds) * len(cases)
+    return f" ({number.n}/{whole})" if number.n < whole else ""
+
+
+def _average(cells: list[Cell | str], cases: list[list[Record]], score: str, seeds: list[int]) -> Cell:
+    """The mean over the rows; only where every row has a number."""
     values = [cell.value for cell in cells if isinstance(cell, Cell) and cell.value is not None]
     if not values or len(values) < len(cells):
         return Cell(INCOMPLETE)
     mean = sum(values) / len(values)
-    return Cell(f"{mean:.3f}", mean)
+    return Cell(f"{mean:.3f}{_part(summary(cases, score), cases, seeds)}", mean)

@@ -28,7 +28,7 @@ def roc_and_histogram(records: Sequence[Record], protocol: Protocol, scores: Sco
     """The ROC curve of every score on one case and anomaly set, and how each score spreads over either class.
 
     A curve is the mean over seeds of the true positive rate at each false positive rate, so that the area under it is
-    the mean AUROC of the tables. Histograms show the lowest seed alone, since the scores of two fits need not have a
+    the mean AUROC of the tables, and (n/m) says of how many seeds it is where some are missing. Histograms show the lowest seed alone, since the scores of two fits need not have a
     common scale; what lies outside the central 99 % of both classes is gathered in the outermost bins.
 
     Args:
@@ -38,6 +38,7 @@ def roc_and_histogram(records: Sequence[Record], protocol: Protocol, scores: Sco
     Returns:
         None if nothing was scored.
     """
+    seeds = len({record.seed for record in records})
     records = sorted((record for record in records if record.status == "ok"), key=lambda record: record.seed)
     drawn = looks(records, protocol)
     if not drawn:
@@ -57,7 +58,8 @@ def roc_and_histogram(records: Sequence[Record], protocol: Protocol, scores: Sco
             mine = [record for record in records if Variant.of(record) == variant and score in record.scores]
             pairs = [_pair(scores(record), score) for record in mine]
             mean = over_seeds([record.scores[score].auroc for record in mine]).mean
-            roc.plot(*mean_roc(pairs), color=look.color, linestyle=look.linestyle, label=f"{names[look]}: {mean:.3f}")
+            label = f"{names[look]}: {mean:.3f}" + (f" ({len(mine)}/{seeds})" if len(mine) < seeds else "")
+            roc.plot(*mean_roc(pairs), color=look.color, linestyle=look.linestyle, label=label)
             _draw_histogram(axes, *pairs[0])
             axes.set_title(names[look], fontsize=min(8, 150 / max(map(len, names[look].splitlines()))))
         for unused in small[len(drawn) :]:
