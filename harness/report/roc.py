@@ -28,8 +28,9 @@ def roc_and_histogram(records: Sequence[Record], protocol: Protocol, scores: Sco
     """The ROC curve of every score on one case and anomaly set, and how each score spreads over either class.
 
     A curve is the mean over seeds of the true positive rate at each false positive rate, so that the area under it is
-    the mean AUROC of the tables, and (n/m) says of how many seeds it is where some are missing. Histograms show the lowest seed alone, since the scores of two fits need not have a
-    common scale; what lies outside the central 99 % of both classes is gathered in the outermost bins.
+    the mean AUROC of the tables; (n/m) says of how many seeds, where some are missing. Histograms show the lowest seed
+    alone, since the scores of two fits need not have a common scale; what lies outside the central 99 % of both classes
+    is gathered in the outermost bins.
 
     Args:
         records: of one leaderboard, case and anomaly set.
