@@ -76,4 +76,9 @@ def plugged_networks(recipe: Mapping[str, Any]) -> list[str]:
 
 def is_bundled(network: str) -> bool:
     """Whether a network is one of `harness.kit`, and so part of the engine."""
-    return re.sub(r"^wrn-\d+-\d+$", "wrn-DEPTH-WIDTH", network) in kit.NETWORKS
+    return generic(network) in kit.NETWORKS
+
+
+def generic(network: str) -> str:
+    """What `harness list networks` calls a network."""
+    return re.sub(r"^wrn-\d+-\d+$", "wrn-DEPTH-WIDTH", network)

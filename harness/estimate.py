@@ -29,7 +29,7 @@ class Precedent:
     """A fit on record, and what it took."""
 
     kind: str
-    """Of method, data set and network."""
+    """Of method, data set and network, and of what methods within it are trained by."""
     params: str
     normal: frozenset[str]
     epochs: int
@@ -162,7 +162,7 @@ def _precedents(records: Iterable[Record]) -> list[Precedent]:
 
 
 def _kind(method: str, dataset: str, dataset_params: dict[str, Any], recipe: dict[str, Any]) -> str:
-    return digest([method, dataset, dataset_params, recipe["network"]])
+    return digest([method, dataset, dataset_params, recipe["network"], recipe.get("methods")])
 
 
 def _to_judge_by(records: Mapping[str, Sequence[Record]]) -> tuple[str, bool]:

@@ -13,7 +13,7 @@ from harness.digests import dataset_digest, is_bundled, named_methods, source_di
 from harness.errors import HarnessError, one_line
 from harness.method import Method
 from harness.plan import Evaluation, Fit, Plan, Planned, changes
-from harness.plugins import Plugins
+from harness.plugins import Plugins, aside
 from harness.protocol import Case, Protocol, read_protocol
 from harness.recipe import COMMENTARY, Recipe, read_recipe
 from harness.records import Store
@@ -45,6 +45,11 @@ def make_plan(request: Request, plugins: Plugins, store: Store | None = None) ->
     Raises:
         HarnessError: something that was asked for does not exist or is not well formed.
     """
+    with aside():
+        return _make_plan(request, plugins, store)
+
+
+def _make_plan(request: Request, plugins: Plugins, store: Store | None) -> Plan:
     settings = parse_settings(request.settings)
     dataset_class = plugins.get("dataset", request.dataset)
     dataset_changes = settings.get(request.dataset, {})
@@ -129,11 +134,10 @@ class _Resolved:
         are read once for all of these."""
         key = repr(params)
         if key not in self.depends:
-            others = {name: self._recipe_of(name)[1] for name in named_methods(self.plugins, params)}
             others = {
-                name: {key: value for key, value in values.items() if value != self.recipe[key]}
-                for name, values in others.items()
-                if values != self.recipe
+                name: own
+                for name in named_methods(self.plugins, params)
+                if (own := {k: v for k, v in self._recipe_of(name)[1].items() if v != self.recipe[k]})
             }
             recipe = self.recipe | ({"methods": others} if others else {})
             sources = source_digests(self.plugins, self.name, recipe, params)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -91,6 +92,13 @@ def read_recipe(dataset: str, name: str | None, method: str, changes: dict[str, 
     for some, origin in ((own, f"{where}: methods.{method}"), (changes, "--set")):
         recipe = check(Recipe, _changed(recipe.model_dump(), some), origin) if some else recipe
     return name, recipe
+
+
+def recipe_of_fit(values: Mapping[str, Any], within: str = "") -> Recipe:
+    """The recipe of a fit, from the values in its identity; or of a method `within` it, which may have some of its own
+    under `methods`."""
+    own = {key: value for key, value in values.items() if key != "methods"}
+    return Recipe(**own | values.get("methods", {}).get(within, {}))
 
 
 def _inherit(declared: dict[str, dict[str, Any]], key: str) -> dict[str, Any]:

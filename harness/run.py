@@ -27,7 +27,7 @@ from harness.peak import Peak
 from harness.plan import Evaluation, Fit
 from harness.plugins import Plugins, aside
 from harness.progress import Reporter
-from harness.recipe import Recipe
+from harness.recipe import recipe_of_fit
 from harness.records import Record, Store
 from harness.scoring import checked_scores, compact
 
@@ -164,10 +164,8 @@ class _Fitting:
         """That were reported; a method that reports none has looked at its images once, as far as anyone knows."""
         cls = worker.plugins.get("method", fit.method)
         self.method: Method = cls(cls.Params(**fit.params))
-        recipe = {key: value for key, value in fit.recipe.items() if key != "methods"}
-        self.run = Run(
-            worker.device, fit.seed, Recipe(**recipe), self.method.params, self._epoch, faster_by=worker.faster_by
-        )
+        recipe = recipe_of_fit(fit.recipe)
+        self.run = Run(worker.device, fit.seed, recipe, self.method.params, self._epoch, faster_by=worker.faster_by)
         self.run.fitted = self._another
 
     def find_or_train(self, digests: dict[str, str]) -> None:
@@ -233,9 +231,8 @@ class _Fitting:
         cls = self.worker.plugins.get("method", name)
         require_named(self.worker.plugins, name, self.fit.params)
         slot = self.run.next_checkpoint()
-        recipe = self.run.recipe.model_copy(update=self.fit.recipe.get("methods", {}).get(name, {}))
-        own = {"recipe": recipe, "checkpoints": slot and slot.with_suffix(""), "trainings": 0}
-        method, run = fit_another(cls, images, self.run, **own)
+        own = {"checkpoints": slot and slot.with_suffix(""), "trainings": 0}
+        method, run = fit_another(cls, images, self.run, recipe=recipe_of_fit(self.fit.recipe, name), **own)
         self.run.seconds_before = run.seconds_before
         return method
 

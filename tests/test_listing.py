@@ -38,7 +38,8 @@ def test_a_recipe_is_listed_with_what_it_has_otherwise_for_some_methods():
             _, own = read_recipe(dataset, "fast", method, {})
             assert (own.epochs, own.batch) != (plain.epochs, plain.batch)
             told = next(told for told in rows[f"{dataset}: fast"].split("; ") if method in told.split(": ")[0])
-            assert f"epochs {own.epochs}, batch {own.batch}" in told
+            for key, value in own.values_that_train().items():
+                assert (f"{key} {value}" in told) == (value != getattr(plain, key))
     assert rows["cifar10: fast"].count(f"rotnet, ssl: epochs {own.epochs}") == 1
     assert "note" not in rows["cifar10: paper"]
 
@@ -72,6 +73,7 @@ def test_a_plugin_shows_its_scores_and_parameters(here):
     assert "Energy" in harness("show", "Energy").out
     assert 'form = "growing"' in harness("show", "test2").out
     assert harness("show", "two-conv").out.startswith("network two-conv\n    ")
+    assert harness("show", "wrn-16-4").out.startswith("network wrn-16-4\n    a wide ResNet")
     assert harness("show", "auroc").out.startswith("metric auroc\n    ")
     assert "did you mean 'rotnet'?" in harness("show", "rotnett", code=2).line
 

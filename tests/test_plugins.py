@@ -348,6 +348,20 @@ def test_a_data_set_of_one_s_own(here):
     assert harness("plan", *words).statuses == ["done"]
     Path("stripes.py").write_text(DATASET.format(revision="2"))
     assert harness("plan", *words).statuses == ["stale: dataset changed"]
+
+
+def test_what_a_data_set_prints_is_not_part_of_what_is_shown(here):
+    loud = "    def check_classes(self, classes):\n        print('of the plan')\n\n"
+    text = DATASET.format(revision="1").replace("    def load(", f"{loud}    def load(")
+    Path("stripes.py").write_text(text.replace("self.check_classes(classes)", "print('of loading')"))
+    words = ("--plugins", "stripes.py")
+    verified = harness("data", "verify", "stripes", *words)
+    protocol = named({"a": case(["across"], "down")}, dataset="stripes")
+    recipe = write_toml("recipe.toml", {"network": "two-conv", "lr": 0.01, "epochs": 1, "batch": 32})
+    words += ("--dataset", "stripes", "--protocol", protocol, "--recipe", recipe, "--method", plugin(fit=MEAN))
+    for found, said in ((verified, "of loading"), (harness("plan", *words), "of the plan")):
+        assert said in found.err
+        assert said not in found.out
     assert "stripes" in harness("list", "datasets", "--plugins", "stripes.py").out
     line = harness("plan", "--dataset", "strips", *words[:2], *words[4:], code=2).line
     assert "did you mean 'stripes'?" in line

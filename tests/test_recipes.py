@@ -119,6 +119,13 @@ def test_a_wrong_recipe_is_refused_in_one_line(here, changes, parts):
         assert part in line
 
 
+def test_values_for_a_method_that_is_not_there_are_pointed_out(here):
+    words = ("plan", "--protocol", "test2", "--method", plugin(), "--recipe")
+    path = write_toml("mine.toml", TINY | {"methods": {"mean-imag": {"epochs": 5}, "rotnet": {"epochs": 5}}})
+    assert "methods.mean-imag: no such method here; did you mean 'mean-image'?" in harness(*words, path).err
+    assert not harness(*words, write_toml("mine.toml", TINY | {"methods": {"mean-image": {"epochs": 5}}})).err
+
+
 @pytest.mark.parametrize(
     ("words", "parts"),
     [

@@ -47,11 +47,13 @@ def fetch(name: str, settings: tuple[str, ...], data: Path, plugin_paths: tuple[
     harness data fetch mnist --data ~/data
     """
     from harness.dataset import Dataset
+    from harness.plugins import aside
 
     dataset = _dataset(name, settings, data, plugin_paths)
     if type(dataset).fetch is Dataset.fetch:
         click.echo(f"{name}: there is nothing to download; harness show {name} says where it comes from", err=True)
-    dataset.fetch()
+    with aside():
+        dataset.fetch()
     _verify(dataset)
 
 
@@ -79,10 +81,13 @@ def _dataset(name: str, settings: Iterable[str], data: Path, plugin_paths: tuple
 
 
 def _verify(dataset: Dataset) -> None:
+    from harness.plugins import aside
+
     for split in ("train", "test"):
         classes = dataset.classes_in(split)
         if not classes:
             raise DataMissing(f"{dataset.name}: no class has images in the split {split!r}")
-        images, labels = dataset.load(split, classes)
+        with aside():
+            images, labels = dataset.load(split, classes)
         shape = " x ".join(map(str, images.shape[1:]))
         click.echo(f"{dataset.name} {split}: {len(images)} images of {shape}, {len(labels.unique())} classes")

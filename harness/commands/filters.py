@@ -53,6 +53,8 @@ def filtered(filters: dict[str, Any]) -> tuple[list[Record], list[str]]:
         if not any(map(_set_so((text,)), records)):
             unknown.append(f"--set {text}: no record has it; see harness results")
     set_so = _set_so(filters["settings"])
+    if records and not unknown and not any(map(set_so, records)):
+        unknown.append(f"--set {' --set '.join(filters['settings'])}: no record has all of these; see harness results")
     asked = [one for one in records if all(getattr(one, name) in values for name, values in wanted.items())]
     return [one for one in asked if set_so(one)], unknown
 

@@ -10,6 +10,7 @@ from harness.paths import protocol_files
 from harness.plugins import Plugins
 from harness.protocol import read_protocol
 from harness.records import Record
+from harness.spec import read_toml, suggest
 
 
 def below_chance(records: Iterable[Record], plugins: Plugins) -> list[str]:
@@ -29,6 +30,15 @@ def below_chance(records: Iterable[Record], plugins: Plugins) -> list[str]:
 def _target(method: str, plugins: Plugins) -> str:
     source = plugins.entry("method", method).source
     return str(source.path) if source.origin == "--plugins" else method
+
+
+def unknown_methods(recipe: str | None, plugins: Plugins) -> list[str]:
+    """A line for each method that a recipe of one's own has values for, and that is not there: it may be misspelt."""
+    if not (recipe and recipe.endswith(".toml")):
+        return []
+    known = plugins.names("method")
+    unknown = [name for name in read_toml(Path(recipe)).get("methods", {}) if name not in known]
+    return [f"{recipe}: methods.{name}: no such method here; {suggest(name, known)}" for name in unknown]
 
 
 def namesakes(protocols: Sequence[str]) -> list[str]:

@@ -80,7 +80,7 @@ def _recipes() -> list[dict[str, str]]:
             _, recipe = read_recipe(dataset, name, "", {})
             own: dict[str, list[str]] = {}
             for method, values in exceptions(dataset, name).items():
-                told = ", ".join(f"{key} {value}" for key, value in values.items())
+                told = ", ".join(f"{key} {value}" for key, value in values.items() if value != getattr(recipe, key))
                 own.setdefault(told, []).append(method)
             rows.append(
                 {
@@ -119,14 +119,15 @@ def _plugin(source: Source, entries: Sequence[Entry], broken: Mapping[Source, st
 @click.argument("target", metavar="NAME_OR_FILE", shell_complete=plugin_names())
 @plugin_option
 def show(target: str, plugin_paths: tuple[Path, ...]) -> None:
-    """What a plugin says of itself: what it is, its scores, and the parameters that --set changes. Of a protocol, the
-    whole file.
+    """What a plugin says of itself: what it is, its scores, and the parameters that --set changes. Of a bundled
+    protocol, the whole file; of a network or metric, a line.
 
     \b
     harness show rotnet
     harness show digits
     harness show test2
     """
+    from harness.digests import generic
     from harness.paths import protocol_files
     from harness.plugins import Plugins
 
@@ -136,7 +137,7 @@ def show(target: str, plugin_paths: tuple[Path, ...]) -> None:
             click.echo(f"protocol {target} ({path})\n\n{path.read_text(encoding='utf-8')}", nl=False)
             return
         for kind in ("network", "metric"):
-            if summary := _built_in(f"{kind}s").get(target):
+            if summary := _built_in(f"{kind}s").get(generic(target)):
                 click.echo(f"{kind} {target}\n    {summary}")
                 return
     for entry in plugins.named(target):

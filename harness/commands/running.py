@@ -80,6 +80,7 @@ def run(
     cluster = _cluster(executor, device, address=ray_address, gpus=ray_gpus, cpus=ray_cpus)
     plugins, store, request = Plugins(plugin_paths), Store(results), _request(wanted)
     plan, reporters = make_plan(request, plugins, store), plugins.chosen("reporter", reporter)
+    _hint(request, plugins)
     _carry_out(
         plan, plugins, store, request, device, cluster=cluster, jobs=jobs, faster_by=faster_by, reporters=reporters
     )
@@ -103,6 +104,7 @@ def rescore(device: str, plugin_paths: tuple[Path, ...], results: Path, **wanted
     check_device(device)
     plugins, store, request = Plugins(plugin_paths), Store(results), _request(wanted)
     whole = make_plan(request, plugins, store)
+    _hint(request, plugins)
     plan = whole.of_finished_fits(store)
     if not plan.planned:
         raise HarnessError(f"--results {results}: no finished fit of what is asked for; harness run trains it")
@@ -188,8 +190,9 @@ def plan(plugin_paths: tuple[Path, ...], results: Path, **wanted: Any) -> None:
     from harness.plugins import Plugins
     from harness.records import Store
 
-    store = Store(results)
-    made = make_plan(_request(wanted), Plugins(plugin_paths), store)
+    plugins, store, request = Plugins(plugin_paths), Store(results), _request(wanted)
+    made = make_plan(request, plugins, store)
+    _hint(request, plugins)
     rows = []
     for one in made.planned:
         e = one.evaluation
@@ -215,16 +218,20 @@ def _aligned(head: list[str], rows: list[list[str]]) -> str:
 
 
 def _request(wanted: dict[str, Any]) -> Request:
-    from harness.commands.hints import namesakes
     from harness.planning import Request
 
-    for line in namesakes(wanted["protocol"]):
-        click.echo(line, err=True)
     plural = {name: f"{name}s" for name in ("protocol", "method", "case", "seed", "score", "metric")}
     for name in ("protocol", "method", "seed"):
         if not wanted[name]:
             raise HarnessError(f"--{name}: names nothing")
     return Request(**{plural.get(name, name): value for name, value in wanted.items()})
+
+
+def _hint(request: Request, plugins: Plugins) -> None:
+    from harness.commands.hints import namesakes, unknown_methods
+
+    for line in (*namesakes(request.protocols), *unknown_methods(request.recipe, plugins)):
+        click.echo(line, err=True)
 
 
 def _cluster(executor: str, device: str, **wanted: Any) -> Cluster | None:

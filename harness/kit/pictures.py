@@ -22,6 +22,9 @@ SUFFIXES = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".
 """What torchvision's ImageFolder knows as pictures, too."""
 UNCOMPRESSED = (".bmp", ".pgm", ".ppm", ".tif", ".tiff")
 """All pictures of one size have one length, as a rule."""
+BITS_PER_SAMPLE, PHOTOMETRIC_INTERPRETATION, SAMPLE_FORMAT = 258, 262, 339
+"""Tags of TIFF 6.0; of the values of the last two, 1 stands for black as zero, and for unsigned."""
+BLACK_IS_ZERO = UNSIGNED = 1
 PARTS = {"train": "train", "test": "val"}
 """The folder of each split."""
 
@@ -144,16 +147,17 @@ def decode(path: Path, size: int | None = None) -> Tensor:
     cropped to the central square.
 
     Raises:
-        DataDamaged: the file can't be read, has several pages, or pixels that are no 8 or 16 bit integers.
+        DataDamaged: the file can't be read, holds several pictures, or none of 8 or 16 bits.
     """
     from PIL import Image
     from torchvision.transforms import functional
 
     try:
-        with Image.open(path) as file:
-            if file.format == "TIFF" and file.n_frames > 1:
-                raise ValueError(f"it has {file.n_frames} pages, and which one is meant nobody knows")
+        # As a stream, since Pillow scrambles a turned TIFF that it maps into memory.
+        with path.open("rb") as stream, Image.open(stream) as file:
             image = _eight_bits(file).convert("RGB")
+    except _Ambiguous as error:
+        raise DataDamaged(f"{path}: {error}") from None
     except Exception as error:  # Pillow's decoders raise almost anything on a damaged file
         raise DataDamaged(f"{path}: not readable as a picture: {error}; put a whole copy there") from None
     if size is not None:
@@ -161,18 +165,32 @@ def decode(path: Path, size: int | None = None) -> Tensor:
     return functional.pil_to_tensor(image)
 
 
+class _Ambiguous(Exception):
+    """A whole picture, of which nobody knows what is white, or which of several is meant: why, and the mend."""
+
+
 def _eight_bits(image: Image) -> Image:
-    """Grey of 16 bits as grey of 8; all else as it is. Pillow's own `convert` cuts off at 255."""
+    """Grey of 16 bits as grey of 8; all else as it is. Pillow's own `convert` cuts off at 255.
+
+    Raises:
+        _Ambiguous: it is not one picture of 8 or 16 bits.
+    """
     import numpy as np
     from PIL import Image
 
+    pictures = getattr(image, "n_frames", 1)
+    if pictures > 1 and image.format != "MPO":  # of a camera, which keeps a preview beside the photograph
+        raise _Ambiguous(f"holds {pictures} pictures; save the one that is meant alone")
     if image.mode == "F":
-        raise ValueError("its pixels are floating-point numbers, of a range that nobody knows")
+        raise _Ambiguous("has floating-point pixels, of a range that nobody knows; save it with 8 or 16 bits")
     if not image.mode.startswith("I"):
         return image
+    if image.format == "TIFF":
+        tags = image.tag_v2
+        found = tags.get(BITS_PER_SAMPLE), tags.get(PHOTOMETRIC_INTERPRETATION), tags.get(SAMPLE_FORMAT, (UNSIGNED,))
+        if found != ((16,), BLACK_IS_ZERO, (UNSIGNED,)):
+            raise _Ambiguous("has grey other than of 16 bits, unsigned, with black as zero; save it with 8 or 16 bits")
     values = np.asarray(image).astype(np.int64)
-    if values.min() < 0 or values.max() > 65535:
-        raise ValueError("its pixels do not fit into 16 bits")
     return Image.fromarray(((values + 128) // 257).astype(np.uint8))
 
 

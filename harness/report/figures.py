@@ -128,7 +128,7 @@ def draw(
     for case in cases:
         for anomaly_set in case.anomalies:
             here = [r for r in records if (r.case, r.anomaly_set) == (case.name, anomaly_set)]
-            if figure := roc_and_histogram(here, protocol, scores):
+            if figure := roc_and_histogram(here, protocol, scores, len({record.seed for record in records})):
                 tail = [case.name] + [anomaly_set] * (len(case.anomalies) > 1)
                 yield from save(figure, out / "-".join([name, "roc", *map(slug, tail)]))
 

@@ -13,7 +13,7 @@ from harness.spec import check
 
 ORIGINS = {"paper": "The paper", "inferred": "Inferred from the paper", "proposed": "Not in the paper"}
 """What is said of where a note's choice comes from."""
-PART = "(n/m): the mean of n runs, where m would be as many as there are seeds."
+PART = "(n/m): the mean of n runs, where m would be one for each seed and case."
 BOLD = (
     "Bold: the best of its {place}, and what follows it down to the first number that a paired test tells from it "
     "(DeLong, and seeds; 95 %)."
@@ -79,6 +79,9 @@ def _recipe_line(record: Record) -> str:
     return (
         f"Recipe {record.recipe}: {recipe.network}, {recipe.optimizer}, learning rate {recipe.lr:g}, "
         f"{recipe.schedule}, {recipe.epochs} epochs, batch {recipe.batch}, {recipe.precision}"
+    ) + "".join(
+        f"; {name}: {', '.join(f'{key} {value}' for key, value in own.items())}"
+        for name, own in record.recipe_values.get("methods", {}).items()
     )
 
 

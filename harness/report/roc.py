@@ -24,7 +24,9 @@ LABEL_WIDTH = 34
 NORMAL, ANOMALY = "#56B4E9", "#D55E00"
 
 
-def roc_and_histogram(records: Sequence[Record], protocol: Protocol, scores: Scores) -> Figure | None:
+def roc_and_histogram(
+    records: Sequence[Record], protocol: Protocol, scores: Scores, seeds: int | None = None
+) -> Figure | None:
     """The ROC curve of every score on one case and anomaly set, and how each score spreads over either class.
 
     A curve is the mean over seeds of the true positive rate at each false positive rate, so that the area under it is
@@ -35,11 +37,12 @@ def roc_and_histogram(records: Sequence[Record], protocol: Protocol, scores: Sco
     Args:
         records: of one leaderboard, case and anomaly set.
         scores: of a record, by image: `Store.scores`.
+        seeds: how many the leaderboard has; None: as many as these records have.
 
     Returns:
         None if nothing was scored.
     """
-    seeds = len({record.seed for record in records})
+    seeds = seeds or len({record.seed for record in records})
     records = sorted((record for record in records if record.status == "ok"), key=lambda record: record.seed)
     drawn = looks(records, protocol)
     if not drawn:

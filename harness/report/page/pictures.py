@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import HarnessError
+from harness.plugins import aside
 from harness.records import Record
 from harness.report.page.evidence import picture_key
 from harness.run import TestImages
@@ -57,7 +58,8 @@ def pictures(
     found = {}
     for key, group in groups.items():
         try:
-            found[key] = _of_one(group, scores, _permitted(group[0], plugins, data))
+            with aside():
+                found[key] = _of_one(group, scores, _permitted(group[0], plugins, data))
         except Withheld as reason:
             found[key] = {"note": f"{group[0].dataset}: {reason}"}
         except HarnessError:  # not there, damaged, or of a plugin that is out of reach
