@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import mmap
+import os
 from pathlib import Path
 
 import pytest
 from tiny import MEAN, case, harness, named, plugin
 
+from harness import environment
 from harness.environment import processor
 from harness.estimate import Estimate, duration
 from harness.peak import Peak
@@ -37,6 +39,24 @@ def took(path: Path, **values) -> None:
 
 def last_line(*words: str) -> str:
     return harness("plan", *words).out.splitlines()[-1]
+
+
+CORE = """processor : {turn}
+model name\t: AMD EPYC
+flags\t\t: fpu sse2 avx{wide}
+
+"""
+
+
+@pytest.mark.parametrize(
+    ("wide", "told"),
+    [("", "AMD EPYC"), (" avx2", "AMD EPYC (AVX2)"), (" avx2 avx512f amx_bf16 avx512_bf16", "AMD EPYC (AMX)")],
+)
+def test_two_processors_of_one_name_are_told_apart(tmp_path, monkeypatch, wide, told):
+    path = tmp_path / "cpuinfo"
+    path.write_text("".join(CORE.format(turn=turn, wide=wide) for turn in range(2)))
+    monkeypatch.setattr(environment, "PROCESSOR", path)
+    assert processor("cpu") == f"{told}, {os.cpu_count()} cores"
 
 
 def test_a_plan_is_judged_by_the_fits_on_record(here):
