@@ -106,7 +106,7 @@ def test_two_fits_on_two_cores(beside, name, n, epochs):
 
 
 def test_scoring_of_36_views(beside):
-    recipe, n = recipe_of("ssl"), 200
+    recipe, n = recipe_of("ssl", network="two-conv-pooled"), 200
     images, labels = digits("test", NORMAL, n)
     method, _ = untrained("ssl", images, 0, recipe)
     method.network.eval()
