@@ -123,8 +123,10 @@ def processor(device: str) -> str:
 
         return torch.cuda.get_device_name(device)
     with contextlib.suppress(OSError):
-        told = dict(re.findall(r"^(model name|flags)\s*: *(.*)$", PROCESSOR.read_text(), re.MULTILINE))
-        widest = [word for flag, word in WIDEST.items() if flag in told.get("flags", "").split()]
+        first_core = PROCESSOR.read_text().partition("\n\n")[0]
+        told = dict(re.findall(r"^(model name|flags)\s*: *(.*)$", first_core, re.MULTILINE))
+        flags = told.get("flags", "").split()
+        widest = [word for flag, word in WIDEST.items() if flag in flags]
         if "model name" in told:
             return f"{told['model name']}{f' ({widest[0]})' if widest else ''}, {os.cpu_count()} cores"
     return f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"

@@ -192,9 +192,14 @@ def test_sixteen_bits_of_grey_become_eight(tmp_path):
 
 
 def test_pixels_of_an_unknown_range_are_refused(tmp_path):
-    for values in (np.ones((8, 8), np.float32), np.full((8, 8), 70000, np.int32), np.full((8, 8), 7, np.int32)):
+    for values, said in (
+        (np.ones((8, 8), np.float32), "floating-point"),
+        (np.full((8, 8), 70000, np.int32), "grey other than of 16 bits"),
+        (np.full((8, 8), 7, np.int32), "grey other than of 16 bits"),
+    ):
         Image.fromarray(values).save(tmp_path / "a.png", format="TIFF")
         message = error_of(lambda: pictures.decode(tmp_path / "a.png"))
+        assert said in message
         assert "save it with 8 or 16 bits" in message
         assert "whole copy" not in message
 

@@ -348,6 +348,9 @@ def test_a_data_set_of_one_s_own(here):
     assert harness("plan", *words).statuses == ["done"]
     Path("stripes.py").write_text(DATASET.format(revision="2"))
     assert harness("plan", *words).statuses == ["stale: dataset changed"]
+    assert "stripes" in harness("list", "datasets", "--plugins", "stripes.py").out
+    line = harness("plan", "--dataset", "strips", *words[:2], *words[4:], code=2).line
+    assert "did you mean 'stripes'?" in line
 
 
 def test_what_a_data_set_prints_is_not_part_of_what_is_shown(here):
@@ -362,9 +365,6 @@ def test_what_a_data_set_prints_is_not_part_of_what_is_shown(here):
     for found, said in ((verified, "of loading"), (harness("plan", *words), "of the plan")):
         assert said in found.err
         assert said not in found.out
-    assert "stripes" in harness("list", "datasets", "--plugins", "stripes.py").out
-    line = harness("plan", "--dataset", "strips", *words[:2], *words[4:], code=2).line
-    assert "did you mean 'stripes'?" in line
 
 
 @pytest.mark.parametrize("broken", ["revision", "__init__"])

@@ -84,10 +84,10 @@ def _verify(dataset: Dataset) -> None:
     from harness.plugins import aside
 
     for split in ("train", "test"):
-        classes = dataset.classes_in(split)
-        if not classes:
-            raise DataMissing(f"{dataset.name}: no class has images in the split {split!r}")
         with aside():
+            classes = dataset.classes_in(split)
+            if not classes:
+                raise DataMissing(f"{dataset.name}: no class has images in the split {split!r}")
             images, labels = dataset.load(split, classes)
         shape = " x ".join(map(str, images.shape[1:]))
         click.echo(f"{dataset.name} {split}: {len(images)} images of {shape}, {len(labels.unique())} classes")

@@ -65,9 +65,6 @@ def run(
     harness run --protocol test2 --method subcluster,rotnet,ssl --dataset mnist --seed 0,1,2 --data ~/data
     """
     from harness.environment import check_device
-    from harness.planning import make_plan
-    from harness.plugins import Plugins
-    from harness.records import Store
 
     check_device(device)
     for name in faster_by:
@@ -78,9 +75,8 @@ def run(
     if jobs and executor == "ray":
         raise HarnessError("--jobs: only with --executor local; Ray goes by --ray-cpus and --ray-gpus")
     cluster = _cluster(executor, device, address=ray_address, gpus=ray_gpus, cpus=ray_cpus)
-    plugins, store, request = Plugins(plugin_paths), Store(results), _request(wanted)
-    plan, reporters = make_plan(request, plugins, store), plugins.chosen("reporter", reporter)
-    _hint(request, plugins)
+    plan, request, plugins, store = _planned(wanted, plugin_paths, results)
+    reporters = plugins.chosen("reporter", reporter)
     _carry_out(
         plan, plugins, store, request, device, cluster=cluster, jobs=jobs, faster_by=faster_by, reporters=reporters
     )
@@ -97,14 +93,9 @@ def rescore(device: str, plugin_paths: tuple[Path, ...], results: Path, **wanted
     harness rescore --protocol test2 --method rotnet --set rotnet.aggregate=true
     """
     from harness.environment import check_device
-    from harness.planning import make_plan
-    from harness.plugins import Plugins
-    from harness.records import Store
 
     check_device(device)
-    plugins, store, request = Plugins(plugin_paths), Store(results), _request(wanted)
-    whole = make_plan(request, plugins, store)
-    _hint(request, plugins)
+    whole, request, plugins, store = _planned(wanted, plugin_paths, results)
     plan = whole.of_finished_fits(store)
     if not plan.planned:
         raise HarnessError(f"--results {results}: no finished fit of what is asked for; harness run trains it")
@@ -186,13 +177,8 @@ def plan(plugin_paths: tuple[Path, ...], results: Path, **wanted: Any) -> None:
     harness plan --protocol test2 --method subcluster,rotnet,ssl --seed 0,1,2
     """
     from harness.estimate import estimate
-    from harness.planning import make_plan
-    from harness.plugins import Plugins
-    from harness.records import Store
 
-    plugins, store, request = Plugins(plugin_paths), Store(results), _request(wanted)
-    made = make_plan(request, plugins, store)
-    _hint(request, plugins)
+    made, _, _, store = _planned(wanted, plugin_paths, results)
     rows = []
     for one in made.planned:
         e = one.evaluation
@@ -217,21 +203,25 @@ def _aligned(head: list[str], rows: list[list[str]]) -> str:
     return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
 
 
-def _request(wanted: dict[str, Any]) -> Request:
-    from harness.planning import Request
+def _planned(
+    wanted: dict[str, Any], plugin_paths: tuple[Path, ...], results: Path
+) -> tuple[Plan, Request, Plugins, Store]:
+    """The plan of what is asked for, and what it was made from; lines say what a person should look at in that."""
+    from harness.commands.hints import namesakes, unknown_methods
+    from harness.planning import Request, make_plan
+    from harness.plugins import Plugins
+    from harness.records import Store
 
     plural = {name: f"{name}s" for name in ("protocol", "method", "case", "seed", "score", "metric")}
     for name in ("protocol", "method", "seed"):
         if not wanted[name]:
             raise HarnessError(f"--{name}: names nothing")
-    return Request(**{plural.get(name, name): value for name, value in wanted.items()})
-
-
-def _hint(request: Request, plugins: Plugins) -> None:
-    from harness.commands.hints import namesakes, unknown_methods
-
+    request = Request(**{plural.get(name, name): value for name, value in wanted.items()})
+    plugins, store = Plugins(plugin_paths), Store(results)
+    plan = make_plan(request, plugins, store)
     for line in (*namesakes(request.protocols), *unknown_methods(request.recipe, plugins)):
         click.echo(line, err=True)
+    return plan, request, plugins, store
 
 
 def _cluster(executor: str, device: str, **wanted: Any) -> Cluster | None:

@@ -297,7 +297,7 @@ def table_cell(cases: list[list[Record]], score: str, seeds: list[int]) -> Cell:
     if number is None:
         return Cell(INCOMPLETE if any(shown_value(record, score) is not None for record in records) else NOT_RUN)
     spread = f" ± {number.std:.3f}" if number.std is not None else ""
-    text = f"{number.mean:.3f}{spread}{_part(number, cases, seeds)}"
+    text = f"{number.mean:.3f}{spread}{_part(number.n, cases, seeds)}"
     metrics = [record.scores[score] for record in records if score in record.scores and len(cases) == 1]
     low, high = pooled_interval(metrics) if metrics else (None, None)
     return Cell(text, number.mean, title=f"95 % interval {low:.3f} to {high:.3f}" if metrics else None)
@@ -321,10 +321,10 @@ def shown_value(record: Record, score: str) -> float | None:
     return record.scores[score].auroc if score in record.scores else None
 
 
-def _part(number: Summary, cases: list[list[Record]], seeds: list[int]) -> str:
+def _part(n: int, cases: list[list[Record]], seeds: list[int]) -> str:
     """Of how many runs a number is, where some are missing."""
     whole = len(seeds) * len(cases)
-    return f" ({number.n}/{whole})" if number.n < whole else ""
+    return f" ({n}/{whole})" if n < whole else ""
 
 
 def _average(cells: list[Cell | str], cases: list[list[Record]], score: str, seeds: list[int]) -> Cell:
@@ -333,4 +333,5 @@ def _average(cells: list[Cell | str], cases: list[list[Record]], score: str, see
     if not values or len(values) < len(cells):
         return Cell(INCOMPLETE)
     mean = sum(values) / len(values)
-    return Cell(f"{mean:.3f}{_part(summary(cases, score), cases, seeds)}", mean)
+    n = sum(shown_value(record, score) is not None for case in cases for record in case)
+    return Cell(f"{mean:.3f}{_part(n, cases, seeds)}", mean)
