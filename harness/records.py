@@ -1,14 +1,15 @@
-"""The results store: one JSON record per evaluation, and its per-image scores beside it.
+"""The results store: one JSON record per evaluation, and its per-image scores.
 
     records/<protocol>/<dataset>/<method>/<case>…json    what an evaluation leaves behind, for good
-    records/…/<the same name>.<hash>.npz                 its per-image scores: `normal.<score>`, `anomaly.<score>`
+    scores/<2 digits>/<hash>.npz                         per-image scores: `normal.<score>`, `anomaly.<score>`
                                                          (in a published folder as ranks, see `harness.ranks`)
     superseded/…                                         records that a newer one has replaced
     fits/, checkpoints/, claims/, failures/              of the trainings: see `harness.fits`
     protocols/<protocol>.toml                            those of its records, if not bundled
 
 Every file is written beside its place and moved there in one step, so a reader never sees half of one. A record names
-its scores by their hash, so the two change together.
+its scores by their hash, so the two change together, and what scores alike, as a detector that draws nothing does with
+every seed, shares one file. So no file of scores is removed with a record.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import heapq
 import os
 import re
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
@@ -103,7 +104,7 @@ class Record(Spec):
     provenance: dict[str, str | bool | dict[str, str] | None] = {}
     """Time, commit, device and package versions."""
     scores_sha256: str = Field("", pattern="^([0-9a-f]{64})?$")
-    """Of the file of per-image scores."""
+    """Of the file of per-image scores, which has its name from this."""
 
     @property
     def cell(self) -> tuple[str, ...]:
@@ -136,6 +137,7 @@ class Store:
         self.root = Path(root)
         self.fits = Fits(self.root)
         self._records = str(self.root / "records")
+        self._superseded = self.root / "superseded"
         for place in (self.root, *self.root.parents):
             if place.exists() and not place.is_dir():
                 raise HarnessError(f"{option} {root}: {place} is a file, not a folder")
@@ -183,21 +185,18 @@ class Store:
             if data is not None:
                 record = record.model_copy(update={"scores_sha256": sha256(data)})
                 write_whole(self._npz(record), data)
-            old = self._supersede(path) if supersede else self._scores_of(path)
+            if supersede:
+                self._supersede(path)
             # The one step in which the new record and its scores take the place of the old ones.
             write_whole(path, as_json(record))
-            if old and old != self._npz(record):
-                old.unlink(missing_ok=True)
         return record
 
     def forget(self, record: Record) -> None:
-        """Take a record and its scores out of `records/`, into `superseded/` if it holds numbers."""
+        """Take a record out of `records/`, into `superseded/` if it holds numbers."""
         path = self._json(record.cell)
         with finishing():
-            scores = self._supersede(path)
+            self._supersede(path)
             path.unlink(missing_ok=True)
-            if scores:
-                scores.unlink(missing_ok=True)
 
     def records(self) -> Iterator[Record]:
         """Every record, in the order of their paths.
@@ -258,14 +257,17 @@ class Store:
         """The files of a record: itself, and its scores if it has any."""
         return [self._json(record.cell), *([self._npz(record)] if record.scores_sha256 else [])]
 
+    def unused_scores(self, records: Iterable[Record]) -> list[Path]:
+        """The files of scores that none of the records names, which are those of `records/`, nor a superseded one."""
+        named = {self._npz(record) for record in records}
+        for path in self._superseded.rglob("*.json"):
+            with suppress(HarnessError):
+                named.add(self._npz(_parsed(str(path))))
+        return sorted(set((self.root / "scores").rglob("*.npz")) - named)
+
     def _read(self, path: str, cell: tuple[str, ...] | None = None) -> Record:
         """The record in a place, seen to be that of its cell: whatever cell belongs there, if none is given."""
-        try:
-            with open(path, "rb") as file:
-                record = Record.model_validate_json(file.read())
-        except (OSError, ValidationError, ValueError) as error:
-            first = str(error).splitlines()[0]
-            raise HarnessError(f"{path}: not a readable record ({first}); move it away and run again") from None
+        record = _parsed(path)
         if record.cell != cell if cell else f"{self.path(record.cell)}.json" != path:
             raise HarnessError(f"{path}: the record of another evaluation; move it away and run again")
         return record
@@ -274,26 +276,27 @@ class Store:
         return Path(f"{self.path(cell)}.json")
 
     def _npz(self, record: Record) -> Path:
-        return Path(f"{self.path(record.cell)}.{record.scores_sha256[:8]}.npz")
+        return self.root / "scores" / record.scores_sha256[:2] / f"{record.scores_sha256}.npz"
 
-    def _scores_of(self, path: Path) -> Path | None:
-        """Where the scores of the record in a place are, or None if there is no record or it has none."""
-        with suppress(OSError, HarnessError):
-            old = self._read(str(path))
-            return self._npz(old) if old.status == "ok" else None
-        return None
+    def _supersede(self, path: Path) -> None:
+        """Copy the record in a place to `superseded/`, if there is one that holds numbers."""
+        try:
+            numbers = self._read(str(path)).status == "ok"
+        except HarnessError:
+            numbers = False
+        if numbers:
+            content = path.read_bytes()
+            kept = self._superseded / path.relative_to(self._records)
+            write_whole(kept.with_name(f"{path.stem}.{sha256(content)[:8]}.json"), content)
 
-    def _supersede(self, path: Path) -> Path | None:
-        """Copy the record in a place, and its scores, to `superseded/`; returns where its scores are."""
-        scores = self._scores_of(path)
-        if scores is None:
-            return None
-        content = path.read_bytes()
-        kept = self.root / "superseded" / path.relative_to(self.root / "records")
-        if scores.exists():
-            write_whole(kept.with_name(scores.name), scores.read_bytes())
-        write_whole(kept.with_name(f"{path.stem}.{sha256(content)[:8]}.json"), content)
-        return scores
+
+def _parsed(path: str) -> Record:
+    try:
+        with open(path, "rb") as file:
+            return Record.model_validate_json(file.read())
+    except (OSError, ValidationError, ValueError) as error:
+        first = str(error).splitlines()[0]
+        raise HarnessError(f"{path}: not a readable record ({first}); move it away and run again") from None
 
 
 @cache

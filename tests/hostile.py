@@ -65,12 +65,14 @@ def records(draw: Callable, world: World) -> Attack:
     except ValueError:
         edits = [(name, json.dumps(values, default=str).encode())]
     else:
-        for scores in world.files(name.removesuffix("json").replace(".", r"\.").replace("+", r"\+") + ".*npz"):
-            arrays = dict(np.load(io.BytesIO(world.content(scores))))
-            data = draw(npz(arrays)) if draw(st.booleans()) else world.content(scores)
+        store = Store(Path("results"))
+        for scores in store.files(Record.model_validate_json(world.content(name)))[1:]:
+            data = world.content(str(scores))
+            if draw(st.booleans()):
+                data = draw(npz(dict(np.load(io.BytesIO(data)))))
             record = record.model_copy(update={"scores_sha256": hashlib.sha256(data).hexdigest()})
-            edits += [(scores, Gone), (str(Store(Path("results")).files(record)[1]), data)]
-        edits.append((str(Store(Path("results")).files(record)[0]), record.model_dump_json().encode()))
+            edits.append((str(store.files(record)[1]), data))
+        edits.append((str(store.files(record)[0]), record.model_dump_json().encode()))
     # Seldom, since to draw figures takes longer than all else.
     words = (*OUT, draw(st.sampled_from(["md", "html"]))) if draw(st.integers(0, 29)) == 7 else None
     return Attack("records", words or draw(st.sampled_from(READ + ACT)), tuple(edits))
@@ -145,14 +147,23 @@ def published(draw: Callable, world: World) -> Attack:
             edits.append((name, json.dumps(draw(changed(json.loads(content))), default=str).encode()))
         elif name.endswith(".npz") and draw(st.booleans()):
             data = draw(npz(dict(np.load(io.BytesIO(content)))))
-            about = name.rsplit(".", 2)[0] + ".json"
-            values = json.loads(world.content(about)) | {"scores_sha256": hashlib.sha256(data).hexdigest()}
-            digest = values["scores_sha256"][:8]
-            edits += [(f"{about[:-5]}.{digest}.npz", data), (about, json.dumps(values).encode())]
+            record, about = _record_of(world, name)
+            record = record.model_copy(update={"scores_sha256": hashlib.sha256(data).hexdigest()})
+            edits.append((str(Store(Path("published")).files(record)[1]), data))
+            edits.append((about, record.model_dump_json().encode()))
         else:
             edits.append((name, draw(damaged(content))))
     more = draw(st.sampled_from([(), ("--protocol", "test2"), ("--protocol", "mine.toml")]))
     return Attack("published", ("leaderboard", "--check", "--out", "published", *more), tuple(edits))
+
+
+def _record_of(world: World, scores: str) -> tuple[Record, str]:
+    """A published record that names a file of scores, and where it is."""
+    for name in world.files("^published/records/.*json"):
+        record = Record.model_validate_json(world.content(name))
+        if record.scores_sha256 == Path(scores).stem:
+            return record, name
+    raise LookupError(scores)
 
 
 # --- specs, data, plugins --------------------------------------------------------------------------------------------

@@ -32,8 +32,9 @@ def numbers(text: str) -> list[float]:
 
 def of_record(stem: str) -> float:
     """The AUROC that scikit-learn finds in the published scores of subcluster's MAX."""
-    (path,) = (LEADERBOARD / "records/test2/mnist/subcluster").glob(f"{stem}.*.npz")
-    with np.load(path) as scores:
+    (path,) = (LEADERBOARD / "records/test2/mnist/subcluster").glob(f"{stem}.*.json")
+    digest = json.loads(path.read_text(encoding="utf-8"))["scores_sha256"]
+    with np.load(LEADERBOARD / "scores" / digest[:2] / f"{digest}.npz") as scores:
         normal, anomaly = scores["normal.MAX"], scores["anomaly.MAX"]
     return roc_auc_score([0] * len(normal) + [1] * len(anomaly), np.concatenate([normal, anomaly]))
 

@@ -64,9 +64,8 @@ def test_what_is_forgotten_is_in_no_table_and_comes_back_without_training(varian
     assert counted() == 6
     assert counted("--set", "mean-image.k=5") == 0
     kept = [path for path in Path("results/superseded").rglob("*") if path.is_file()]
-    assert sorted(path.suffix for path in kept) == [".json", ".json", ".npz", ".npz"]
-    left = list(Path("results/records").rglob("*.npz"))
-    assert len(left) == 6
+    assert [path.suffix for path in kept] == [".json", ".json"]
+    assert len([path for path in Path("results/records").rglob("*") if path.is_file()]) == 6
     fits = set(Path("results/fits").iterdir())
     words = ["--protocol", "test2", "--case", "1,2", "--method", "./mean-image.py", "--set", "mean-image.k=5"]
     harness("run", *words)

@@ -143,7 +143,7 @@ def test_a_metric_is_recorded_under_its_name_for_every_score(here):
     (record,) = records()
     assert set(record.metrics) == {"L2", "Energy"}
     for score, metrics in record.metrics.items():
-        (file,) = Path("results/records").rglob("*.npz")
+        (file,) = Path("results").rglob("*.npz")
         with np.load(file) as arrays:
             wanted = arrays[f"anomaly.{score}"].mean() - arrays[f"normal.{score}"].mean()
         assert metrics == {"gap": pytest.approx(wanted, rel=1e-5)}

@@ -69,7 +69,9 @@ def sealed(record: Record, **arrays: np.ndarray) -> HarnessError:
     np.savez(out, allow_pickle=True, **arrays)
     store = Store(Path("results"))
     record = record.model_copy(update={"scores_sha256": hashlib.sha256(out.getvalue()).hexdigest()})
-    store.files(record)[1].write_bytes(out.getvalue())
+    path = store.files(record)[1]
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(out.getvalue())
     with pytest.raises(HarnessError, match=r"\.npz: not 2 arrays of finite scores of \d+ normal images") as refused:
         store.scores(record)
     return refused.value

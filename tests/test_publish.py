@@ -73,14 +73,15 @@ def test_a_table_that_was_changed_is_found(copy):
 
 
 def test_scores_that_are_gone_damaged_or_of_no_record_are_found(copy):
-    scores = a_record(copy).parent.glob("*.npz")
-    gone, damaged, moved = list(scores)[:3]
+    gone, damaged, *_ = sorted((copy / "scores").rglob("*.npz"))
+    stray, elsewhere = gone.with_name(f"{'0' * 64}.npz"), a_record(copy).with_suffix(".npz")
+    for place in (stray, elsewhere):
+        shutil.copy(gone, place)
     gone.unlink()
     damaged.write_bytes(damaged.read_bytes()[:-9])
-    stray = moved.with_name("stray.npz")
-    shutil.copy(moved, stray)
     out = check(1)
-    for file, problem in ((gone, "no scores"), (damaged, "damaged scores"), (stray, "belongs to no record")):
+    problems = ((gone, "no scores"), (damaged, "damaged scores"), (stray, "the scores of no record"))
+    for file, problem in (*problems, (elsewhere, "no record")):
         assert re.search(f"{re.escape(str(file))}: {problem}", out)
 
 
@@ -143,7 +144,7 @@ def test_a_record_that_is_published_again_takes_the_place_of_the_old_one(here):
     named({"a": case(["0", "1"], "6", "7")})
     harness("run", *words)
     harness("leaderboard", "--protocol", protocol, "--out", "leaderboard")
-    assert len(list(Path("leaderboard").rglob("*.npz"))) == 1
+    assert len(list(Path("leaderboard").rglob("*.npz"))) == 1, "the old one's scores are gone with it"
     assert "everything derives" in check()
 
 
@@ -257,10 +258,11 @@ def test_scores_that_can_t_be_read_are_told_once_and_hide_nothing_silently(copy)
     mine.write_text(mine.read_text().replace('("L2",)', '("L1",)'))
     harness("run", *TEST2, "--method", mine, "--results", "theirs")
     harness("leaderboard", "--results", "theirs", "--out", copy)
-    damaged = sorted(copy.glob("records/test2/digits/mean-image/*.npz"))[0]
+    store = Store(copy)
+    damaged = store.files(next(record for record in store.records() if record.method == "mean-image"))[1]
     damaged.write_bytes(b"")
     told = [line for line in check(1).splitlines() if damaged.name in line]
-    assert len(told) == 1
+    assert len(told) == 2, "once for each of the seeds, which share the file"
     assert "its tables can't be compared until then" in check(1)
 
 

@@ -215,20 +215,39 @@ def test_a_crash_leaves_the_record_of_before_or_the_new_one(here, monkeypatch, f
 def test_a_record_that_is_replaced_is_kept_with_its_scores(here):
     words = (*RUN, "--method", plugin())
     harness(*words)
-    before = {path.suffix: path.read_bytes() for path in files("results/records")}
+    (before,) = (path.read_bytes() for path in record_files())
     plugin(score='return {"L2": -images.float().flatten(1).mean(1)}')
     harness(*words)
-    after = {path.suffix: path.read_bytes() for path in files("results/records")}
-    assert {path.suffix: path.read_bytes() for path in files("results/superseded")} == before
-    assert set(after) == {".json", ".npz"}
-    assert after[".npz"] != before[".npz"]
+    (after,) = (path.read_bytes() for path in record_files())
+    assert [path.read_bytes() for path in files("results/superseded")] == [before]
     assert len(rows()) == 1
     # A failure does not make the number of before disappear either.
     plugin(fit="raise RuntimeError")
     harness(*words, code=1)
-    assert after[".npz"] in [path.read_bytes() for path in files("results/superseded")]
+    superseded = [path.read_bytes() for path in files("results/superseded")]
+    assert sorted(superseded) == sorted([before, after])
     assert [row["status"] for row in rows()] == ["failed"]
-    assert len(files("results/records")) == 1
+    assert len(record_files()) == 1
+    kept = [Store(Path("results")).scores(Record.model_validate_json(content)) for content in superseded]
+    assert (kept[0]["normal.L2"] != kept[1]["normal.L2"]).any()
+    assert len(files("results/scores")) == 2
+
+
+def test_what_scores_alike_shares_a_file_which_stays_while_it_is_named(here):
+    method = plugin()  # draws nothing, so that every seed scores alike
+    harness(*RUN, "--method", method, "--seed", "0,1,2")
+    store = Store(Path("results"))
+    assert len(record_files()) == 3
+    (scores,) = files("results/scores")
+    assert scores.stem == hashlib.sha256(scores.read_bytes()).hexdigest()
+    harness("forget", "--seed", "1", "--yes")
+    assert [store.scores(record).keys() for record in store.records()] == [{"normal.L2", "anomaly.L2"}] * 2
+    assert store.unused_scores(store.records()) == []
+    harness("forget", "--method", "mean-image", "--yes")
+    assert store.unused_scores(store.records()) == [], "those that were put away name it"
+    for path in files("results/superseded"):
+        path.unlink()
+    assert store.unused_scores(store.records()) == [scores]
 
 
 def test_equal_scores_are_equal_bytes(here):

@@ -27,6 +27,7 @@ from fake_data import write_cifar, write_mnist, write_pictures
 from tiny import case, named, plugin, write_toml
 
 from harness.cli import main
+from harness.records import Store
 
 READERS = ("results", "compare", "plan", "list", "check", "leaderboard", "--help", "--version")
 """Commands that may change nothing: leaderboard without --out, that is."""
@@ -148,8 +149,8 @@ class World:
         kept = {content for name, content in after.items() if "/superseded/" in name}
         for name, content in self.valid.items():
             lost = before.get(name, Gone) == content and after.get(name, Gone) != content and content not in kept
-            if "/records/" in name and content is not None and lost:
-                yield f"a record was lost by {attack.words[:1]}"
+            if re.search("/(records|scores)/", name) and content is not None and lost:
+                yield f"a record or its scores were lost by {attack.words[:1]}"
 
     def _mend(self, now: dict[str, Content]) -> None:
         for name in sorted(now, reverse=True):
@@ -317,7 +318,11 @@ def _furnish() -> None:
     assert command(("run", "--protocol", "mine.toml,grows.toml", *words)).code == 1
     words = ("--protocol", "test2", "--case", "1,2", "--method", f"{mean},{labelled}", "--seed", "0,1")
     assert command(("run", *words)).code == 0
-    shutil.copytree("results/records/test2", "published/records/test2")
+    store = Store(Path("results"))
+    for path in (file for record in store.records() if record.protocol == "test2" for file in store.files(record)):
+        place = Path("published", path.relative_to("results"))
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, place)
     for form in ("md", "csv"):  # by hand, without figures: they take long to draw
         table = command(("leaderboard", "--protocol", "test2", "--format", form)).out
         Path(f"published/test2-digits-small.{form}").write_text(table, encoding="utf-8")

@@ -89,14 +89,18 @@ def publish(
             write_whole(out / "protocols" / f"{name}.toml", Path(brought[name]).read_bytes())
         for cell, record in added.items():
             there.write(record, _ranks(given[cell], store), supersede=False)
+        replaced = {before[cell].scores_sha256 for cell in added if cell in before}
+        for path in there.unused_scores((before | added).values()):
+            if path.stem in replaced:
+                path.unlink()
         for board in boards:
             if any(record.cell in given for record in board.records):
                 for path in _write(board, Store(out), form):
                     tell(path)
         if form == "html" or _has_page(out):
             tell(_write_page(boards, Store(out), plugins or Plugins(), data))
-        replaced = sum(cell in before for cell in added)
-        counts = {"added": len(added) - replaced, "replaced": replaced, "there already": len(given) - len(added)}
+        again = sum(cell in before for cell in added)
+        counts = {"added": len(added) - again, "replaced": again, "there already": len(given) - len(added)}
         counts["left out, which failed where the folder has a number"] = len(offered) - len(given)
         return Counter(counts)
     except OSError as error:
@@ -162,8 +166,8 @@ def problems(folder: Path, protocols: Sequence[str] = ()) -> list[str]:
     plugins be derived from scores.
     """
     store = Store(folder, "--out")
-    files = sorted((folder / "records").rglob("*")) if (folder / "records").is_dir() else []
-    found: list[str] = []
+    files = sorted(path for path in (folder / "records").rglob("*") if path.is_file())
+    found = [f"{path}: no record" for path in files if path.suffix != ".json"]
     records: list[Record] = []
     for path in (file for file in files if file.suffix == ".json"):
         try:
@@ -174,8 +178,7 @@ def problems(folder: Path, protocols: Sequence[str] = ()) -> list[str]:
         records.append(record)
         wrong = f"holds the record of another cell, {store.files(record)[0]}" if path not in store.files(record) else ""
         found += [f"{path}: {problem}" for problem in ([wrong] if wrong else _wrong_numbers(record, store))]
-    known = {file for record in records for file in store.files(record)}
-    found += [f"{file}: belongs to no record" for file in files if file.suffix == ".npz" and file not in known]
+    found += [f"{path}: the scores of no record" for path in store.unused_scores(records)]
     needed = not_bundled(records)
     for path in sorted((folder / "protocols").glob("*")):
         if path.suffix != ".toml" or path.stem not in needed:
