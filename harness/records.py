@@ -9,7 +9,7 @@
 
 Every file is written beside its place and moved there in one step, so a reader never sees half of one. A record names
 its scores by their hash, so the two change together, and what scores alike, as a detector that draws nothing does with
-every seed, shares one file. So no file of scores is removed with a record.
+every seed, shares one file. So no file of scores goes with a record: `drop_scores` removes what none names any more.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import heapq
 import os
 import re
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     import numpy as np
 
 SCHEMA = 1
+NAMED = re.compile(rb'"scores_sha256": *"([0-9a-f]{64})"')
+"""Where the file of a record names its scores."""
 
 
 class Record(Spec):
@@ -184,7 +186,7 @@ class Store:
         with finishing():
             if data is not None:
                 record = record.model_copy(update={"scores_sha256": sha256(data)})
-                write_whole(self._npz(record), data)
+                write_whole(self._npz(record.scores_sha256), data)
             if supersede:
                 self._supersede(path)
             # The one step in which the new record and its scores take the place of the old ones.
@@ -231,13 +233,13 @@ class Store:
         """
         import numpy as np
 
-        path = self._npz(record)
+        path, mend = self._npz(record.scores_sha256), f"move {self._json(record.cell)} away and run again"
         try:
             data = path.read_bytes()
         except OSError as error:
-            raise HarnessError(f"{path}: no scores: {error.strerror}") from None
+            raise HarnessError(f"{path}: no scores: {error.strerror}; {mend}") from None
         if sha256(data) != record.scores_sha256:
-            raise HarnessError(f"{path}: damaged scores; move {self._json(record.cell)} away and run again")
+            raise HarnessError(f"{path}: damaged scores; {mend}")
         sizes = {"normal": record.n_normal, "anomaly": record.n_anomaly}
         shapes = {f"{part}.{name}": (n,) for part, n in sizes.items() for name in record.scores}
         try:
@@ -255,19 +257,32 @@ class Store:
 
     def files(self, record: Record) -> list[Path]:
         """The files of a record: itself, and its scores if it has any."""
-        return [self._json(record.cell), *([self._npz(record)] if record.scores_sha256 else [])]
+        return [self._json(record.cell), *([self._npz(record.scores_sha256)] if record.scores_sha256 else [])]
 
-    def unused_scores(self, records: Iterable[Record]) -> list[Path]:
-        """The files of scores that none of the records names, which are those of `records/`, nor a superseded one."""
-        named = {self._npz(record) for record in records}
-        for path in self._superseded.rglob("*.json"):
-            with suppress(HarnessError):
-                named.add(self._npz(_parsed(str(path))))
-        return sorted(set((self.root / "scores").rglob("*.npz")) - named)
+    def unused_scores(self) -> list[Path]:
+        """The files in `scores/` that no record names, be it superseded or damaged elsewhere."""
+        # Before the names, so that what is written meanwhile is not among them.
+        files = [path for path in (self.root / "scores").rglob("*") if not path.is_dir()]
+        named: set[Path] = set()
+        for path in (*Path(self._records).rglob("*.json"), *self._superseded.rglob("*.json")):
+            with suppress(OSError):
+                named.update(self._npz(found.decode()) for found in NAMED.findall(path.read_bytes()))
+        return sorted(set(files) - named)
+
+    def drop_scores(self, hashes: Collection[str]) -> None:
+        """Remove the scores of these hashes that no record names."""
+        for path in self.unused_scores() if hashes else ():
+            if path.stem in hashes:
+                path.unlink(missing_ok=True)
 
     def _read(self, path: str, cell: tuple[str, ...] | None = None) -> Record:
         """The record in a place, seen to be that of its cell: whatever cell belongs there, if none is given."""
-        record = _parsed(path)
+        try:
+            with open(path, "rb") as file:
+                record = Record.model_validate_json(file.read())
+        except (OSError, ValidationError, ValueError) as error:
+            first = str(error).splitlines()[0]
+            raise HarnessError(f"{path}: not a readable record ({first}); move it away and run again") from None
         if record.cell != cell if cell else f"{self.path(record.cell)}.json" != path:
             raise HarnessError(f"{path}: the record of another evaluation; move it away and run again")
         return record
@@ -275,8 +290,8 @@ class Store:
     def _json(self, cell: tuple[str, ...]) -> Path:
         return Path(f"{self.path(cell)}.json")
 
-    def _npz(self, record: Record) -> Path:
-        return self.root / "scores" / record.scores_sha256[:2] / f"{record.scores_sha256}.npz"
+    def _npz(self, scores_sha256: str) -> Path:
+        return self.root / "scores" / scores_sha256[:2] / f"{scores_sha256}.npz"
 
     def _supersede(self, path: Path) -> None:
         """Copy the record in a place to `superseded/`, if there is one that holds numbers."""
@@ -288,15 +303,6 @@ class Store:
             content = path.read_bytes()
             kept = self._superseded / path.relative_to(self._records)
             write_whole(kept.with_name(f"{path.stem}.{sha256(content)[:8]}.json"), content)
-
-
-def _parsed(path: str) -> Record:
-    try:
-        with open(path, "rb") as file:
-            return Record.model_validate_json(file.read())
-    except (OSError, ValidationError, ValueError) as error:
-        first = str(error).splitlines()[0]
-        raise HarnessError(f"{path}: not a readable record ({first}); move it away and run again") from None
 
 
 @cache

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tiny import case, harness, named, plugin, table
 
 from harness.commands.options import Comma
-from harness.records import Store
+from harness.records import Record, Store
 from harness.spec import quoted
 
 
@@ -65,6 +65,8 @@ def test_what_is_forgotten_is_in_no_table_and_comes_back_without_training(varian
     assert counted("--set", "mean-image.k=5") == 0
     kept = [path for path in Path("results/superseded").rglob("*") if path.is_file()]
     assert [path.suffix for path in kept] == [".json", ".json"]
+    put_away = [Record.model_validate_json(path.read_bytes()) for path in kept]
+    assert all(Store(Path("results")).scores(one).keys() == before[one.cell].keys() for one in put_away)
     assert len([path for path in Path("results/records").rglob("*") if path.is_file()]) == 6
     fits = set(Path("results/fits").iterdir())
     words = ["--protocol", "test2", "--case", "1,2", "--method", "./mean-image.py", "--set", "mean-image.k=5"]

@@ -13,6 +13,7 @@ from tiny import case, harness, named, plugin
 
 from harness.paths import protocol_files
 from harness.records import Store
+from harness.report.publish import publish
 
 TEST2 = ("--protocol", "test2", "--case", "1,2", "--seed", "0,1")
 
@@ -88,9 +89,11 @@ def test_scores_that_are_gone_damaged_or_of_no_record_are_found(copy):
 def test_records_that_are_damaged_or_in_another_s_place_are_found(copy):
     first, second, *_ = sorted(a_record(copy).parent.glob("*.json"))
     first.write_text("{")
+    first.with_name("broken.json").symlink_to("nowhere")
     shutil.copy(second, second.with_name("elsewhere.json"))
     out = check(1)
     assert f"{first}: not a readable record" in out
+    assert "broken.json: not a readable record" in out
     assert "elsewhere.json: holds the record of another cell" in out
 
 
@@ -145,6 +148,65 @@ def test_a_record_that_is_published_again_takes_the_place_of_the_old_one(here):
     harness("run", *words)
     harness("leaderboard", "--protocol", protocol, "--out", "leaderboard")
     assert len(list(Path("leaderboard").rglob("*.npz"))) == 1, "the old one's scores are gone with it"
+    assert "everything derives" in check()
+
+
+def run_twice(*words: str) -> Store:
+    """A published folder, and `again`, where the same evaluations have other scores."""
+    other = "norm(dim=1, p=1 if os.path.exists('other') else 2)"
+    method = plugin(score=f"import os\n        return {{'L2': (images.float() - self.mean).flatten(1).{other}}}")
+    words = ("run", "--protocol", "test2", "--method", method, *words)
+    harness(*words)
+    harness("leaderboard", "--out", "leaderboard")
+    Path("other").touch()
+    harness(*words, "--results", "again")
+    return Store(Path("leaderboard"))
+
+
+PUBLISH_AGAIN = ("leaderboard", "--results", "again", "--out", "leaderboard")
+
+
+def test_scores_stay_while_a_record_names_them(here):
+    there = run_twice("--case", "2", "--seed", "0,1,2")
+    assert len({record.scores_sha256 for record in there.records()}) == 1
+    assert "2 record(s) replaced" in harness(*PUBLISH_AGAIN, "--seed", "0,1").err
+    first, second, last = there.records()
+    assert first.scores_sha256 == second.scores_sha256 != last.scores_sha256
+    assert "everything derives" in check()
+
+
+def test_where_publishing_is_broken_off_it_can_be_done_again(here, monkeypatch):
+    there, write = run_twice("--case", "1,2"), Store.write
+
+    def until_the_second(store, record, *args, **more):
+        if record.case == "2":
+            raise KeyboardInterrupt
+        return write(store, record, *args, **more)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Store, "write", until_the_second)
+        harness(*PUBLISH_AGAIN, code=130)
+    assert there.unused_scores() == []
+    assert "1 record(s) replaced, 1 record(s) there already" in harness(*PUBLISH_AGAIN).err
+    assert "everything derives" in check()
+
+
+def test_scores_that_are_gone_are_published_again(here):
+    harness("run", "--protocol", "test2", "--case", "2", "--method", plugin())
+    harness("leaderboard", "--out", "leaderboard")
+    (path,) = Path("leaderboard/scores").rglob("*.npz")
+    path.unlink()
+    assert f"{path}: no scores" in check(1)
+    harness("leaderboard", "--out", "leaderboard")
+    assert "everything derives" in check()
+
+
+def test_a_folder_that_is_published_to_itself_is_left_as_it_is_but_for_its_tables(copy):
+    before = {path: path.read_bytes() for path in copy.rglob("*") if path.suffix in (".json", ".npz")}
+    (copy / "test2-digits-small.md").unlink()
+    stale = [record.model_copy(update={"accuracy": 0.5}) for record in Store(copy).records()]
+    assert publish(stale, Store(copy), copy, "md")["replaced"] == 0
+    assert before == {path: path.read_bytes() for path in copy.rglob("*") if path.suffix in (".json", ".npz")}
     assert "everything derives" in check()
 
 
@@ -259,10 +321,12 @@ def test_scores_that_can_t_be_read_are_told_once_and_hide_nothing_silently(copy)
     harness("run", *TEST2, "--method", mine, "--results", "theirs")
     harness("leaderboard", "--results", "theirs", "--out", copy)
     store = Store(copy)
-    damaged = store.files(next(record for record in store.records() if record.method == "mean-image"))[1]
+    damaged = store.files(
+        next(record for record in store.records() if record.method == "subcluster" and record.scores)
+    )[1]
     damaged.write_bytes(b"")
     told = [line for line in check(1).splitlines() if damaged.name in line]
-    assert len(told) == 2, "once for each of the seeds, which share the file"
+    assert len(told) == 1
     assert "its tables can't be compared until then" in check(1)
 
 

@@ -242,12 +242,12 @@ def test_what_scores_alike_shares_a_file_which_stays_while_it_is_named(here):
     assert scores.stem == hashlib.sha256(scores.read_bytes()).hexdigest()
     harness("forget", "--seed", "1", "--yes")
     assert [store.scores(record).keys() for record in store.records()] == [{"normal.L2", "anomaly.L2"}] * 2
-    assert store.unused_scores(store.records()) == []
+    assert store.unused_scores() == []
     harness("forget", "--method", "mean-image", "--yes")
-    assert store.unused_scores(store.records()) == [], "those that were put away name it"
+    assert store.unused_scores() == [], "those that were put away name it"
     for path in files("results/superseded"):
         path.unlink()
-    assert store.unused_scores(store.records()) == [scores]
+    assert store.unused_scores() == [scores]
 
 
 def test_equal_scores_are_equal_bytes(here):

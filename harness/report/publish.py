@@ -47,13 +47,14 @@ def publish(
     """Add records and their scores to a folder, and write the tables and figures that they belong to.
 
     Scores are kept as ranks (`harness.ranks`), which every number of a table derives from just as well. What the folder
-    has as plain scores stays so, be it the results folder itself.
+    has as plain scores stays so. Where the folder is that of the results, its tables alone are written.
 
     Protocols that are not bundled are copied to `protocols/`, where readers of the folder find them.
 
     As html, the tables are those of one page, `index.html`. Where a folder has it already, it is always written anew,
     and so is a table that is there in another form. A record that says what the one in its place does, of the same
-    scores, is left out, so that nothing changes where there is nothing new.
+    scores, is left out, so that nothing changes where there is nothing new. Scores that no record names any more after
+    this go with the records that are replaced.
 
     Args:
         records: of `store`.
@@ -71,11 +72,14 @@ def publish(
     """
     there = Store(out, "--out")
     before = {record.cell: record for record in there.records()}
+    whole = {cell: record for cell, record in before.items() if all(path.exists() for path in there.files(record))}
     offered = {record.cell: record for record in records}
     given = {cell: record for cell, record in offered.items() if not _failed_again(record, before.get(cell))}
-    added = {cell: _small(record, store) for cell, record in given.items() if not _same(record, before.get(cell))}
-    for cell in [cell for cell in added if cell in before and _same(added[cell], _small(before[cell], there))]:
+    new = {} if out.resolve() == store.root.resolve() else given
+    added = {cell: _small(record, store) for cell, record in new.items() if not _same(record, whole.get(cell))}
+    for cell in [cell for cell in added if cell in whole and _same(added[cell], _small(whole[cell], there))]:
         del added[cell]
+    replaced = {cell: before[cell].scores_sha256 for cell in added if cell in before}
 
     def scores(record: Record):
         return store.scores(given[record.cell]) if record.cell in added else there.scores(record)
@@ -87,20 +91,19 @@ def publish(
         out.mkdir(parents=True, exist_ok=True)
         for name in brought.keys() & names:
             write_whole(out / "protocols" / f"{name}.toml", Path(brought[name]).read_bytes())
-        for cell, record in added.items():
-            there.write(record, _ranks(given[cell], store), supersede=False)
-        replaced = {before[cell].scores_sha256 for cell in added if cell in before}
-        for path in there.unused_scores((before | added).values()):
-            if path.stem in replaced:
-                path.unlink()
+        try:
+            for cell, record in added.items():
+                there.write(record, _ranks(given[cell], store), supersede=False)
+        finally:
+            there.drop_scores(set(replaced.values()))
         for board in boards:
             if any(record.cell in given for record in board.records):
                 for path in _write(board, Store(out), form):
                     tell(path)
         if form == "html" or _has_page(out):
             tell(_write_page(boards, Store(out), plugins or Plugins(), data))
-        again = sum(cell in before for cell in added)
-        counts = {"added": len(added) - again, "replaced": again, "there already": len(given) - len(added)}
+        counts = {"added": len(added) - len(replaced), "replaced": len(replaced)}
+        counts["there already"] = len(given) - len(added)
         counts["left out, which failed where the folder has a number"] = len(offered) - len(given)
         return Counter(counts)
     except OSError as error:
@@ -166,7 +169,7 @@ def problems(folder: Path, protocols: Sequence[str] = ()) -> list[str]:
     plugins be derived from scores.
     """
     store = Store(folder, "--out")
-    files = sorted(path for path in (folder / "records").rglob("*") if path.is_file())
+    files = sorted(path for path in (folder / "records").rglob("*") if not path.is_dir())
     found = [f"{path}: no record" for path in files if path.suffix != ".json"]
     records: list[Record] = []
     for path in (file for file in files if file.suffix == ".json"):
@@ -178,7 +181,7 @@ def problems(folder: Path, protocols: Sequence[str] = ()) -> list[str]:
         records.append(record)
         wrong = f"holds the record of another cell, {store.files(record)[0]}" if path not in store.files(record) else ""
         found += [f"{path}: {problem}" for problem in ([wrong] if wrong else _wrong_numbers(record, store))]
-    found += [f"{path}: the scores of no record" for path in store.unused_scores(records)]
+    found += [f"{path}: the scores of no record" for path in store.unused_scores()]
     needed = not_bundled(records)
     for path in sorted((folder / "protocols").glob("*")):
         if path.suffix != ".toml" or path.stem not in needed:
