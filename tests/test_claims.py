@@ -50,7 +50,7 @@ def test_every_link_leads_somewhere(page):
     path = LEADERBOARD / page
     targets = re.findall(r'(?:\]\(|src=")([^)"]+)', path.read_text(encoding="utf-8"))
     for file, _, section in (target.partition("#") for target in targets if not target.startswith("https://")):
-        there = path.parent / file
+        there = path.parent / file if file else path
         assert there.exists(), file
         headings = re.findall(r"^#+ (.*)", there.read_text(encoding="utf-8"), re.MULTILINE) if section else []
         assert not section or section in [re.sub(r"[^\w -]", "", one).lower().replace(" ", "-") for one in headings]
