@@ -181,24 +181,22 @@ class Store:
         Raises:
             Unwritable: the disk is full, say; what was there before still is.
         """
-        path = self._json(record.cell)
         data = npz(scores) if scores is not None else None
         with finishing():
             if data is not None:
                 record = record.model_copy(update={"scores_sha256": sha256(data)})
                 write_whole(self._npz(record.scores_sha256), data)
             if supersede:
-                self._supersede(path)
+                self._supersede(record.cell)
             # The one step in which the new record and its scores take the place of the old ones.
-            write_whole(path, as_json(record))
+            write_whole(self._json(record.cell), as_json(record))
         return record
 
     def forget(self, record: Record) -> None:
         """Take a record out of `records/`, into `superseded/` if it holds numbers."""
-        path = self._json(record.cell)
         with finishing():
-            self._supersede(path)
-            path.unlink(missing_ok=True)
+            self._supersede(record.cell)
+            self._json(record.cell).unlink(missing_ok=True)
 
     def records(self) -> Iterator[Record]:
         """Every record, in the order of their paths.
@@ -262,12 +260,12 @@ class Store:
     def unused_scores(self) -> list[Path]:
         """The files in `scores/` that no record names, be it superseded or damaged elsewhere."""
         # Before the names, so that what is written meanwhile is not among them.
-        files = [path for path in (self.root / "scores").rglob("*") if not path.is_dir()]
+        files = {path for path in (self.root / "scores").rglob("*") if not path.is_dir()}
         named: set[Path] = set()
         for path in (*Path(self._records).rglob("*.json"), *self._superseded.rglob("*.json")):
             with suppress(OSError):
                 named.update(self._npz(found.decode()) for found in NAMED.findall(path.read_bytes()))
-        return sorted(set(files) - named)
+        return sorted(files - named)
 
     def drop_scores(self, hashes: Collection[str]) -> None:
         """Remove the scores of these hashes that no record names."""
@@ -293,13 +291,11 @@ class Store:
     def _npz(self, scores_sha256: str) -> Path:
         return self.root / "scores" / scores_sha256[:2] / f"{scores_sha256}.npz"
 
-    def _supersede(self, path: Path) -> None:
-        """Copy the record in a place to `superseded/`, if there is one that holds numbers."""
-        try:
-            numbers = self._read(str(path)).status == "ok"
-        except HarnessError:
-            numbers = False
-        if numbers:
+    def _supersede(self, cell: tuple[str, ...]) -> None:
+        """Copy the record of a cell to `superseded/`, if there is one that holds numbers."""
+        old = self.find(cell)
+        if old and old.status == "ok":
+            path = self._json(cell)
             content = path.read_bytes()
             kept = self._superseded / path.relative_to(self._records)
             write_whole(kept.with_name(f"{path.stem}.{sha256(content)[:8]}.json"), content)

@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from harness.records import Record, Store
+
 PAGES = ["README.md", "measured/README.md"]
 LEADERBOARD = Path(__file__).parent.parent / "leaderboard"
 if not LEADERBOARD.exists():
@@ -33,8 +35,8 @@ def numbers(text: str) -> list[float]:
 def of_record(stem: str) -> float:
     """The AUROC that scikit-learn finds in the published scores of subcluster's MAX."""
     (path,) = (LEADERBOARD / "records/test2/mnist/subcluster").glob(f"{stem}.*.json")
-    digest = json.loads(path.read_text(encoding="utf-8"))["scores_sha256"]
-    with np.load(LEADERBOARD / "scores" / digest[:2] / f"{digest}.npz") as scores:
+    record = Record.model_validate_json(path.read_bytes())
+    with np.load(Store(LEADERBOARD).files(record)[1]) as scores:
         normal, anomaly = scores["normal.MAX"], scores["anomaly.MAX"]
     return roc_auc_score([0] * len(normal) + [1] * len(anomaly), np.concatenate([normal, anomaly]))
 
