@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import zlib
 from html.parser import HTMLParser
 
 
@@ -39,4 +41,4 @@ class Read(HTMLParser):
 
     def json(self, name: str) -> dict:
         names = [attributes.get("id") for tag, attributes in self.elements if tag == "script"]
-        return json.loads(self.scripts[names.index(name)])
+        return json.loads(zlib.decompress(base64.b64decode(self.scripts[names.index(name)])))

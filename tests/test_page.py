@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import re
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from made_up import metrics
 from made_up import record as made_up_record
 from read_page import Read
@@ -17,8 +20,9 @@ from tiny import case, harness, named, plugin
 
 from harness.records import Record, Store
 from harness.report.leaderboard import leaderboards
-from harness.report.page import page
+from harness.report.page import packed, page
 from harness.report.page.evidence import PARTS, POINTS, histogram, roc
+from harness.report.page.packed import embedded, pack, unpack
 from harness.report.published import read_published
 
 HOSTILE = [
@@ -172,10 +176,8 @@ def test_hostile_names_stay_text(here):
     harness("run", "--protocol", protocol, "--method", f"{bad},{note}", code=1)
     text = harness("leaderboard", "--protocol", protocol, "--format", "html").out
     read = Read(text)
-    assert [attributes.get("type") for tag, attributes in read.elements if tag == "script"] == [
-        *["application/json"] * 2,
-        None,
-    ]
+    types = [attributes["type"] for tag, attributes in read.elements if tag == "script"]
+    assert types == ["application/zlib", "application/zlib", "module"]
     known = {tag for tag, _ in Read(harness("leaderboard", "--protocol", "test2", "--results", _published(), "--format",
                                             "html").out).elements} | {"tfoot"}  # fmt: skip
     assert {tag for tag, _ in read.elements} <= known
@@ -183,12 +185,51 @@ def test_hostile_names_stay_text(here):
     headings = {row[0] for row in read.rows}
     assert {" ".join(name.split()) for name in HOSTILE[:4]} <= headings
     assert "a b c d [2J" in headings
-    assert not re.search("[\u202e\u2028\x00\x1b]", text)
     data = read.json("data")
+    assert not re.search("[\u202e\u2028\x00\x1b]", text + json.dumps(data, ensure_ascii=False))
     assert any(run["reason"].startswith("ValueError: " + HOSTILE[0] + HOSTILE[1]) for run in data["runs"])
     assert {HOSTILE[2]: HOSTILE[0]}.items() <= next(
         f for f in data["facts"] if isinstance(f, dict) and HOSTILE[2] in f
     ).items()
+
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**50), 2**50)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@given(JSON)
+def test_data_are_unpacked_as_they_were(data):
+    assert unpack(pack(data)) == data
+
+
+@given(st.dictionaries(st.text(max_size=3), JSON, max_size=2), st.data())
+def test_damaged_data_are_none(data, draw):
+    text = pack(data)
+    place = draw.draw(st.integers(0, len(text) - 1))
+    damaged = draw.draw(st.sampled_from([text[:place], text + text, text[:place] + "<" + text[place:], " " + text]))
+    with pytest.raises(ValueError, match="not packed data"):
+        unpack(damaged)
+    page = '<script type="application/zlib" id="data">{}</script>'
+    assert embedded(page.format(text), "data") == data
+    assert embedded(page.format(damaged), "data") == embedded(page.format(text), "other") == {}
+    assert embedded(page.format(pack([data])), "data") == {}
+
+
+def test_data_that_would_fill_the_memory_are_none(monkeypatch):
+    monkeypatch.setattr(packed, "LIMIT", 1000)
+    assert unpack(pack("a" * 998)) == "a" * 998
+    for size in (999, 100_000):
+        with pytest.raises(ValueError, match="too large"):
+            unpack(pack("a" * size))
+    with pytest.raises(ValueError, match="JSON"):
+        pack(float("nan"))
 
 
 def _published() -> Path:

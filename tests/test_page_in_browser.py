@@ -67,6 +67,8 @@ def visit(address):
             found.on("pageerror", lambda error: said.append(str(error)))
             found.on("request", lambda request: asked.append(request.url))
             found.goto(address + fragment)
+            if settings.get("java_script_enabled", True):
+                found.wait_for_selector("#filters")  # shown once the data are unpacked
             yield found
             context.close()
             assert said == []

@@ -11,6 +11,8 @@ import pytest
 from read_page import Read
 from tiny import harness, plugin
 
+from harness.report.page.packed import pack
+
 
 @pytest.fixture(scope="module")
 def folder(run_here) -> Path:
@@ -30,16 +32,27 @@ def test_a_published_page_is_checked_like_any_table(published):
     assert "everything derives" in harness("leaderboard", "--check").out
     text = published.read_text(encoding="utf-8")
     number = re.search(r"<strong>(0\.\d{3})|<span>(0\.\d{3})", text)
-    auroc = next(json.dumps(e["numbers"][0][0]) for e in Read(text).json("data")["entries"] if e["runs"])
-    data = '<script type="application/json" id="data">'
+    data = Read(text).json("data")
+    auroc = next(json.dumps(entry["numbers"][0][0]) for entry in data["entries"] if entry["runs"])
+
+    def otherwise(old: str, new: str) -> tuple[str, str]:
+        plain = json.dumps(data, separators=(",", ":"))
+        assert old in plain
+        return pack(data), pack(json.loads(plain.replace(old, new, 1)))
+
+    begin = '<script type="application/zlib" id="data">'
     forged = [
         (number[0], number[0][:-1] + "x"),
-        (auroc, "0.999"),
-        ('"seed":1', '"seed":7'),
+        otherwise(auroc, "0.999"),
+        otherwise('"seed":1', '"seed":7'),
+        otherwise('"entries":[', '"entries":[1,'),
+        (pack(data), pack([])),
+        (pack(data), pack(data)[:-8]),
+        (begin, begin + " "),
+        (begin, begin + pack({}) + "</script>" + begin),
         ("data-entries", "data-other"),
         ("AUROC, with", "Accuracy, with"),
         ("const ", "const  "),
-        (data, data + "{}</script>" + data),
     ]
     for old, new in forged:
         assert old in text

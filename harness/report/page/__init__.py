@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from itertools import groupby
@@ -26,6 +24,7 @@ from harness.records import Record, slug
 from harness.report.leaderboard import Leaderboard, Line
 from harness.report.names import FAILED, INCOMPLETE, NOT_RUN, SKIPPED, Variant, data_of, declared_as
 from harness.report.page.evidence import Evidence, paper_data, rounded
+from harness.report.page.packed import EMBEDDED, embedded, pack
 from harness.report.page.pictures import pictures
 from harness.report.published import AVERAGE, Published
 from harness.report.table import Cell, one_line
@@ -33,8 +32,6 @@ from harness.report.ties import Scores
 
 SIGN = '<meta name="generator" content="harness'
 """By which a page of ours is told from any other."""
-EMBEDDED = re.compile(r'<script type="application/json" id="(\w+)">(.*?)</script>', re.DOTALL)
-"""The data that a page carries, by their name."""
 HERE = Path(__file__).parent
 KINDS = {NOT_RUN: "unrun", SKIPPED: "skipped", FAILED: "failed", INCOMPLETE: "unrun", "": "none"}
 
@@ -61,7 +58,7 @@ def page(
     """
     evidence = Evidence(scores, published)
     views = [_board(board, evidence) for board in boards]
-    shown = pictures(_drawn(boards), scores, plugins, data, _embedded(before, "pictures")) if plugins else {}
+    shown = pictures(_drawn(boards), scores, plugins, data, embedded(before, "pictures")) if plugins else {}
     return (
         _environment()
         .get_template("page.html")
@@ -72,8 +69,8 @@ def page(
             },
             methods=dict(sorted({method: None for view in views for method in view["methods"]}.items())),
             any_paper=any(view["paper"] for view in views),
-            data=_clean(evidence.data()),
-            pictures=_clean(shown),
+            data=pack(_clean(evidence.data())),
+            pictures=pack(_clean(shown)),
             version=__version__,
         )
     )
@@ -82,10 +79,10 @@ def page(
 def claims(text: str) -> tuple[str, dict[str, Any]]:
     """What a page says: all of its text, and what its cells open, but for curves, histograms and pictures, which are
     drawn."""
-    data = _embedded(text, "data")
+    data = embedded(text, "data")
     entries = data.get("entries")
     for entry in entries if isinstance(entries, list) else ():
-        for drawn in ("roc", "histogram"):
+        for drawn in ("roc", "histogram") if isinstance(entry, dict) else ():
             entry.pop(drawn, None)
     return EMBEDDED.sub(r"\1", text), data
 
@@ -204,7 +201,6 @@ def _environment() -> Environment:
         loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
         finalize=lambda value: one_line(value) if isinstance(value, str) and not isinstance(value, Markup) else value,
     )  # fmt: skip
-    environment.policies["json.dumps_kwargs"] = {"sort_keys": False, "separators": (",", ":"), "allow_nan": False}
     style, script = ((HERE / f"page.{kind}").read_text(encoding="utf-8") for kind in ("css", "js"))
     environment.globals |= {
         "style": Markup(style),
@@ -227,16 +223,3 @@ def _clean(data: Any) -> Any:
 def _hash(text: str) -> str:
     """By which the page's own policy knows what may run."""
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-
-
-# A page read again
-
-
-def _embedded(text: str, name: str) -> Any:
-    """The data that a page carries under a name; {} if it has none."""
-    found = {match[1]: match[2] for match in EMBEDDED.finditer(text)}
-    try:
-        data = json.loads(found.get(name, "{}"))
-    except ValueError:
-        return {}
-    return data if isinstance(data, dict) else {}

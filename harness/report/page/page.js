@@ -1,5 +1,3 @@
-"use strict";
-const [data, pictures] = ["data", "pictures"].map((id) => JSON.parse(document.getElementById(id).textContent));
 const form = document.getElementById("filters");
 const dialog = document.getElementById("evidence");
 const tables = [...document.querySelectorAll("table[data-name]")];
@@ -343,12 +341,18 @@ function facts(run, open) {
     ...Object.entries(run.facts).map(([name, number]) => [el("h3", {}, TITLES[name]), list(Object.entries(data.facts[number]))]));
 }
 
-// To begin with
+// To begin with. A browser that can't unpack the data keeps the page as it is without a script.
 
+async function unpacked(id) {
+  const bytes = Uint8Array.from(atob(document.getElementById(id).textContent), (letter) => letter.charCodeAt(0));
+  return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"))).json();
+}
+
+chooseTheme();
+const [data, pictures] = await Promise.all(["data", "pictures"].map(unpacked));
 for (const node of document.querySelectorAll(".scripted, .unscripted")) node.hidden = !node.hidden;
 tables.forEach(makeSortable);
 tables.forEach(makeOpenable);
-chooseTheme();
 restore();
 filter();
 form.addEventListener("input", filter);
