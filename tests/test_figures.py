@@ -311,6 +311,17 @@ def test_a_roc_figure_of_variants_with_many_settings_is_legible():
     assert min(title.get_fontsize() for title in titles) > 4
 
 
+def test_a_roc_figure_is_as_legible_when_it_is_written(tmp_path):
+    records, scores = scored(ALL)
+    settings = {"rotnet": {"epochs": 10}, "subcluster": {"epochs": 10}, "ssl": {"epochs": 10}}
+    changed = [one.model_copy(update={"settings": {one.method: settings[one.method]}}) for one in records if one.seed]
+    figure = roc_and_histogram(records + changed, read_protocol("test2"), scores)
+    labels = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+    assert sum("(1/2)" in label for label in labels) == 5
+    save(figure, tmp_path / "figure")
+    assert_legible(figure)
+
+
 def test_a_line_is_broken_where_nothing_was_run():
     records = [one for one in records_of("test2", "mnist", TWO) if one.case != "4"]
     figure = lines(records, read_protocol("test2"), "number of normal classes")

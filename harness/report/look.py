@@ -76,9 +76,9 @@ class Look:
         """For matplotlib."""
         return dataclasses.asdict(self)
 
-    def lines(self, width: int) -> str:
-        """The label in lines of so many characters, if its words allow: a variant's tells every setting."""
-        return textwrap.fill(self.label, width, break_long_words=False)
+    def lines(self, width: int, more: str = "") -> str:
+        """The label, and more, in lines of so many characters, if the words allow: a variant's tells every setting."""
+        return textwrap.fill(self.label + more, width, break_long_words=False)
 
 
 def looks(records: Sequence[Record], protocol: Protocol) -> dict[tuple[Variant, str], Look]:
@@ -132,8 +132,9 @@ def save(figure: Figure, path: Path) -> list[Path]:
     text, pixels = io.StringIO(), io.BytesIO()
     ids: dict[str, str] = {}
     with style():
+        figure.savefig(pixels, format="png", metadata={"Software": None}, pil_kwargs={"compress_level": 0})
+        figure.set_layout_engine(None)  # it is laid out by now, which takes longer than to draw it
         figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
-        figure.savefig(pixels, format="png", metadata={"Software": None})
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         # A folder of hundreds of figures is to stay small: hundredths of a point do, and as many colours as a byte has.

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from harness.report.ties import Scores
 
 LABEL_WIDTH = 34
-"""Characters a line."""
+"""Characters in a line of the legend, and of a title where two are side by side."""
 NORMAL, ANOMALY = "#56B4E9", "#D55E00"
 
 
@@ -49,8 +49,8 @@ def roc_and_histogram(
         return None
     first, columns = records[0], 2 if len(drawn) <= 8 else 3
     rows = math.ceil(len(drawn) / columns)
-    names = {look: look.lines(LABEL_WIDTH) for look in drawn.values()}
-    lines = [1 + name.count("\n") for name in names.values()]
+    titles = {look: look.lines(LABEL_WIDTH * 2 // columns) for look in drawn.values()}
+    lines = [1 + title.count("\n") for title in titles.values()]
     with style():
         from matplotlib.figure import Figure
 
@@ -62,10 +62,12 @@ def roc_and_histogram(
             mine = [record for record in records if Variant.of(record) == variant and score in record.scores]
             pairs = [_pair(scores(record), score) for record in mine]
             mean = over_seeds([record.scores[score].auroc for record in mine]).mean
-            label = f"{names[look]}: {mean:.3f}" + (f" ({len(mine)}/{seeds})" if len(mine) < seeds else "")
+            area = f": {mean:.3f}" + (f" ({len(mine)}/{seeds})" if len(mine) < seeds else "")
+            label = look.lines(LABEL_WIDTH, area)
             roc.plot(*mean_roc(pairs), color=look.color, linestyle=look.linestyle, label=label)
             _draw_histogram(axes, *pairs[0])
-            axes.set_title(names[look], fontsize=min(8, 150 / max(map(len, names[look].splitlines()))))
+            longest = max(map(len, titles[look].splitlines()))
+            axes.set_title(titles[look], fontsize=min(8, 300 / columns / longest))
         for unused in small[len(drawn) :]:
             unused.remove()
         _finish_roc(roc)
