@@ -174,7 +174,7 @@ def _to_judge_by(records: Mapping[str, Sequence[Record]]) -> tuple[str, bool]:
     for name in (processor(choose_device("auto")), own):
         if name in records:
             return name, True
-    newest = max(chain(*records.values()), key=lambda record: str(record.provenance.get("finished")))
+    newest = max(chain(*records.values()), key=lambda record: record.finished)
     return _hardware(newest), False
 
 

@@ -35,7 +35,8 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
             os.chmod(file.name, 0o644)
             os.replace(file.name, path)
         except BaseException:
-            os.unlink(file.name)
+            with contextlib.suppress(FileNotFoundError):  # a Ctrl-C can come when it has just been moved
+                os.unlink(file.name)
             raise
 
 
@@ -68,7 +69,11 @@ def locked(path: Path) -> Iterator[bool]:
     """
     from filelock import FileLock, Timeout
 
-    lock = FileLock(path)
+    try:
+        # Where the system has no locks a mere file would stand for one, and stay when its process dies.
+        lock = FileLock(path, fallback_to_soft=False)
+    except TypeError:  # an older filelock, which never does that
+        lock = FileLock(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire(blocking=False)

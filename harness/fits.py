@@ -2,7 +2,7 @@
 
 fits/<fit>.json, fits/<fit>.safetensors    a finished fit: what it is, and what it learnt
 checkpoints/<fit>-…/                       half a fit, while it is trained
-claims/<fit>.lock                          held by the process that carries the fit out
+claims/<fit>.lock                          locked by the process that carries the fit out, if one does
 failures/<fit>.txt                         the traceback of a fit that failed
 
 Every file is written beside its place and moved there in one step, and a fit without its tensors is none.
@@ -32,6 +32,8 @@ class KeptFit(Spec):
     digests: dict[str, str]
     sha256: str = ""
     """Of the tensors' file."""
+    on_cpu: tuple[str, ...] = ()
+    """Of a fit that was trained on another device, the tensors that a method kept on the CPU, where its images are."""
     seconds: float
     images_per_second: float | None = None
     peak_memory_mib: float | None = None
@@ -55,7 +57,9 @@ class Fits:
 
         # Cloned, since the format has no word for tensors that share memory.
         data = save({name: tensor.detach().cpu().clone().contiguous() for name, tensor in state.items()})
-        kept = kept.model_copy(update={"sha256": sha256(data)})
+        on_cpu = tuple(name for name, tensor in state.items() if tensor.device.type == "cpu")
+        elsewhere = kept.numerics.get("device", "cpu") != "cpu"
+        kept = kept.model_copy(update={"sha256": sha256(data), "on_cpu": on_cpu if elsewhere else ()})
         self.put_files(identity, (as_json(kept), data))
 
     def put_files(self, identity: str, files: FitFiles) -> None:
@@ -69,7 +73,8 @@ class Fits:
         """Whether a finished fit is kept: any, or one of these digests. What it learnt is not looked at."""
         path = self._path(identity)
         try:
-            return path.exists() and (not digests or KeptFit.model_validate_json(path.read_bytes()).digests == digests)
+            there = path.exists() and path.with_suffix(".safetensors").exists()
+            return there and (not digests or KeptFit.model_validate_json(path.read_bytes()).digests == digests)
         except (OSError, ValidationError):
             return False
 

@@ -71,6 +71,8 @@ class Evaluation:
     anomaly: tuple[str, ...]
     digests: dict[str, str]
     """Of what the numbers depend on: protocol, dataset, recipe, method, engine."""
+    failed: str = ""
+    """When the attempt was over that failed before the plan was made, and that is to be repeated."""
 
     @property
     def normal(self) -> tuple[str, ...]:
@@ -156,12 +158,13 @@ class Plan:
 
 
 def outstanding(evaluations: Iterable[Evaluation], store: Store) -> list[Evaluation]:
-    """Those that have yet to be carried out: what is on record as failed, or is stale, has."""
-    return [
-        evaluation
-        for evaluation in evaluations
-        if not ((record := store.find(evaluation.cell)) and record.status == "ok" and not changes(record, evaluation))
-    ]
+    """Those that have yet to be carried out: not what has succeeded, or failed since the plan was made."""
+
+    def over(record: Record, evaluation: Evaluation) -> bool:
+        once = record.status == "ok" or (record.status == "failed" and record.finished != evaluation.failed)
+        return once and not changes(record, evaluation)
+
+    return [one for one in evaluations if not ((record := store.find(one.cell)) and over(record, one))]
 
 
 def changes(record: Record, evaluation: Evaluation) -> list[str]:

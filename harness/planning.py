@@ -51,18 +51,20 @@ def make_plan(request: Request, plugins: Plugins, store: Store | None = None) ->
 
 def _make_plan(request: Request, plugins: Plugins, store: Store | None) -> Plan:
     settings = parse_settings(request.settings)
+    methods = plugins.chosen("method", request.methods)
+    asked = dict.fromkeys(read_protocol(text).name for text in request.protocols)
+    check_owners(settings, [*methods, *asked, request.dataset, "recipe"])
     dataset_class = plugins.get("dataset", request.dataset)
     dataset_changes = settings.get(request.dataset, {})
     dataset_params = check(dataset_class.Params, dataset_changes, f"--set {request.dataset}")
     dataset = plugins.dataset(request.dataset, request.data, dataset_params)
     protocols = _protocols(request, settings, dataset)
-    methods = plugins.chosen("method", request.methods)
-    check_owners(settings, {*methods, *(p.name for p in protocols), request.dataset, "recipe"})
     cases = _cases(protocols, request, dataset.declared_as)
     for protocol, case in cases:
         for classes in (case.normal, *case.anomalies.values()):
             try:
-                dataset.check_classes(classes)
+                with plugins.blame("dataset", request.dataset, "check_classes"):
+                    dataset.check_classes(classes)
             except HarnessError as error:
                 raise HarnessError(f"protocol {protocol.name}, dataset.{dataset.declared_as}: {error}") from None
 
@@ -200,14 +202,16 @@ def _compare(evaluation: Evaluation, plugins: Plugins, reason: str | None, store
     """What is to be done about an evaluation; the reason is why it is skipped, if it is."""
     record = store.find(evaluation.cell) if store else None
     if record and not record.digests.keys() <= evaluation.digests.keys():
-        kept = extras.recorded(record.digests, plugins)
+        # But for a score that is the method's own by now.
+        own = {f"score {name}" for name in plugins.get("method", evaluation.fit.method).scores}
+        kept = extras.recorded(record.digests.keys() - own, plugins)
         evaluation = replace(evaluation, digests=kept | evaluation.digests)
     if reason:
         return Planned(evaluation, "skipped", reason, recorded=record is not None and not changes(record, evaluation))
     if record is None or record.status == "skipped":
         return Planned(evaluation, "to run")
     if record.status == "failed":
-        return Planned(evaluation, "failed", record.reason)
+        return Planned(replace(evaluation, failed=record.finished), "failed", record.reason)
     changed = changes(record, evaluation)
     new = [part for part in extras.asked_for(changed) if part not in record.digests]
     if new and new == changed:

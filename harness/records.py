@@ -117,6 +117,11 @@ class Record(Spec):
         )
 
     @property
+    def finished(self) -> str:
+        """When it was made, as text that sorts; empty where that is not told."""
+        return str(self.provenance.get("finished") or "")
+
+    @property
     def order(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """The normal classes and the anomalous ones in the order of the per-image scores: class by class, each in the
         data set's order. Scores of two records can be compared image by image where it is the same."""

@@ -182,7 +182,8 @@ class _Fitting:
         """Fill the method with what it learnt; checkpoints of an earlier attempt are of no more use."""
         self.worker.reporter.fit_reused(self.fit)
         self.method.build(Task(**kept.task), self.run)
-        self.method.load({name: tensor.to(self.run.device) for name, tensor in state.items()})
+        here = {name: tensor if name in kept.on_cpu else tensor.to(self.run.device) for name, tensor in state.items()}
+        self.method.load(here)
         self.run.notes, self.run.numerics = dict(kept.diagnostics), dict(kept.numerics)
         self.forget_checkpoints()
         return kept
@@ -196,7 +197,8 @@ class _Fitting:
         task = describe(images, len(fit.clusters) if fit.labels else None)
         run.checkpoints = self.checkpoints
         peak, started = Peak(run.device), time.perf_counter()
-        with contextlib.chdir("."):  # where a method that goes elsewhere comes back to
+        # A method may go elsewhere; and what a data set has drawn, or seeded, in loading is nothing to the training.
+        with seeded(fit.seed), contextlib.chdir("."):
             self.method.build(task, run)
             self.method.fit(Images(images, labels), run)
         seconds = time.perf_counter() - started + run.seconds_before
@@ -224,7 +226,9 @@ class _Fitting:
         self.worker.reporter.epoch(self.fit, epoch, epochs, loss)
 
     def forget_checkpoints(self) -> None:
-        shutil.rmtree(self.checkpoints, ignore_errors=True)
+        """Also those of other versions of the method or the data."""
+        for folder in self.checkpoints.parent.glob(f"{self.fit.id}-*"):
+            shutil.rmtree(folder, ignore_errors=True)
 
     def _another(self, name: str, images: Tensor) -> Method:
         """See `Run.fitted`."""

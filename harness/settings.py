@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
@@ -34,8 +35,10 @@ def _value(text: str) -> Any:
 
 
 def check_owners(settings: dict[str, dict[str, Any]], known: Iterable[str]) -> None:
-    """Refuse settings for something that this command does not use."""
-    known = set(known)
+    """Refuse settings for something that this command does not use, or of which it uses two."""
+    counts = Counter(known)
     for owner in settings:
-        if owner not in known:
-            raise HarnessError(f"--set {owner}.…: {owner!r} is no part of this run; {suggest(owner, known)}")
+        if owner not in counts:
+            raise HarnessError(f"--set {owner}.…: {owner!r} is no part of this run; {suggest(owner, counts)}")
+        if counts[owner] > 1:
+            raise HarnessError(f"--set {owner}.…: {counts[owner]} parts of this run are called {owner!r}; rename one")

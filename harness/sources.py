@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from importlib import metadata
 from pathlib import Path
 
@@ -38,7 +38,14 @@ class Source:
     """The import name, for a plugin of an installed package."""
 
     def digest(self) -> str:
-        """16 hex digits of the file's text, or of all Python files of its package; the same on every platform."""
+        """16 hex digits of the file's text, or of all Python files of its package; the same on every platform.
+
+        Of the text as it is when it is first asked for: who edits a plugin while a run goes on means the next run.
+        """
+        return self._as_read
+
+    @cached_property
+    def _as_read(self) -> str:
         top = self._package()
         if top is None:
             return _digest(_text(self.path))

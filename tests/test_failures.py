@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 from pathlib import Path
@@ -117,6 +118,17 @@ def test_claims_that_can_not_be_made(here, monkeypatch):
     assert line.startswith(
         "harness: results/claims: can't keep locks there: [Errno 28] No space left on device; make room"
     )
+
+
+def test_a_file_system_without_locks_is_told_rather_than_that_a_claim_stays_for_ever(here, monkeypatch):
+    fcntl = pytest.importorskip("fcntl")
+
+    def flock(file, what):
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    line = harness(*ONE, "--method", plugin(), code=1).err.splitlines()[-1]
+    assert line.startswith("harness: results/claims: can't keep locks there: ")
 
 
 def test_a_disk_that_is_really_full(here):

@@ -79,6 +79,20 @@ def test_scores_are_added_to_a_finished_fit_without_training_and_without_another
     assert "| spy Energy |" in harness("leaderboard").out
 
 
+def test_a_score_that_a_method_has_itself_by_now_is_its_own(here):
+    path = classifier()
+    harness(*RUN, "--method", path, "--score", "Energy")
+    text = path.read_text().replace('scores = ("L2",)', 'scores = ("L2", "Energy")')
+    own = text.replace('return {"L2"', 'return {"Energy": -images.flatten(1).sum(1).float(), "L2"')
+    assert own.count("Energy") == 2
+    assert own != path.read_text()
+    path.write_text(own)
+    harness(*RUN, "--method", path)
+    (record,) = records()
+    assert {*record.scores} == {"Energy", "L2"}
+    assert not [part for part in record.digests if part.startswith("score ")]
+
+
 def test_subcluster_has_the_logits_of_its_network(here):
     harness(*RUN, "--method", "subcluster", "--score", "Energy", "--set", "subcluster.epochs=3")
     (record,) = records("subcluster")

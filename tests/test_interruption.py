@@ -12,8 +12,13 @@ import victim
 from kept import differences, kept
 from tiny import MEAN, harness, plugin
 
+from harness.executors import local
 from harness.files import sweep, write_whole
+from harness.planning import Request, make_plan
+from harness.plugins import Plugins
+from harness.progress import Reporter
 from harness.records import Store
+from harness.run import Worker
 
 TRAINING = ("run", "--protocol", "test2", "--case", "2", "--method", "subcluster", "--set", "recipe.epochs=3")
 SEEDS = ("--seed", "0,1,2")
@@ -102,6 +107,49 @@ def test_two_processes_share_the_work(here):
     # Both show the whole table.
     one, other = (Path(f"log{number}").read_text().partition("### ")[2] for number in range(2))
     assert one == other != ""
+
+
+def test_what_another_process_has_tried_and_failed_is_not_tried_again(here):
+    method = plugin(fit="from pathlib import Path; Path(__file__).with_name('log').open('a').write('x'); 1 / 0")
+    words = {"protocols": ("test2",), "methods": (str(method),), "cases": ("2",)}
+    store, plugins = Store(Path("results")), Plugins()
+
+    def carry_out(plan):
+        local.execute(plan, Worker(plugins, store, Path("data"), "cpu", Reporter()))
+        return len(Path("log").read_text())
+
+    store.prepare()
+    both = [make_plan(Request(**words), plugins, store) for _ in range(2)]
+    assert [carry_out(plan) for plan in both] == [1, 1]
+    (record,) = store.records()
+    # A second is as fine as records tell the time.
+    store.write(record.model_copy(update={"provenance": record.provenance | {"finished": "2020-01-01T00:00:00"}}))
+    again = [make_plan(Request(**words), plugins, store) for _ in range(2)]
+    assert [carry_out(plan) for plan in again] == [2, 2]
+
+
+def test_a_ctrl_c_that_comes_when_a_file_has_just_been_moved_is_one(here, monkeypatch):
+    move = os.replace
+
+    def moved(*names):
+        move(*names)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", moved)
+    with pytest.raises(KeyboardInterrupt):
+        write_whole(here / "a", b"content")
+    assert (here / "a").read_bytes() == b"content"
+
+
+def test_checkpoints_of_an_earlier_version_go_with_those_of_this_one(here):
+    words = ("run", "--protocol", "test2", "--case", "2", "--method", plugin())
+    harness(*words)
+    (record,) = Store(Path("results")).records()
+    for name in (f"{record.fit}-01234567", "another-01234567"):
+        Path("results/checkpoints", name).mkdir(parents=True)
+    plugin(fit=f"{MEAN}  # edited")
+    harness(*words)
+    assert [path.name for path in Path("results/checkpoints").iterdir()] == ["another-01234567"]
 
 
 def test_the_claim_of_a_process_that_died_is_taken_over(here):

@@ -5,8 +5,13 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
+import threading
 import time
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import victim
@@ -15,6 +20,7 @@ from tiny import MEAN, case, fits, harness, named, plugin, spy
 
 from harness import environment
 from harness.executors import processes
+from harness.executors.driver import Lost
 from harness.planning import Request, make_plan
 from harness.plugins import Plugins
 
@@ -81,18 +87,57 @@ def test_the_records_are_those_of_one_fit_after_the_other(here, monkeypatch):
     assert "nothing to train" in harness(*words[:3], "--method", spy(), "--results", "together").err
 
 
+def test_a_plugin_that_is_edited_while_a_run_goes_on_means_the_next_run(here, monkeypatch):
+    monkeypatch.setattr(processes, "cores", lambda: 2)
+    edit = "from pathlib import Path; place = Path(__file__); place.write_text(place.read_text() + '# edited\\n'); "
+    words = ("run", "--protocol", "test2", "--case", "2", "--seed", "0,1,2,3", "--method", plugin(fit=edit + MEAN))
+    assert harness(*words).code == 0
+    assert set(harness("plan", *words[1:]).statuses) == {"stale: method changed"}
+
+
+def test_a_process_that_heeds_no_first_ctrl_c_is_told_again(monkeypatch):
+    monkeypatch.setattr(processes, "PATIENCE", 0.05)
+    child = subprocess.Popen(
+        [sys.executable, "-c", "import signal, time\nheard = []\nsignal.signal(2, lambda *_: heard.append(1))\n"
+         "print(flush=True)\nwhile len(heard) < 2: time.sleep(.01)"],
+        stdout=subprocess.PIPE,
+    )  # fmt: skip
+    child.stdout.readline()
+    over = threading.Event()
+    told = SimpleNamespace(pid=child.pid, is_alive=lambda: child.poll() is None)
+    thread = threading.Thread(target=processes._interrupt, args=([told], over))
+    thread.start()
+    assert child.wait(timeout=60) == 0
+    over.set()
+    thread.join()
+
+
+def test_a_process_that_died_while_nobody_waited_for_it_is_one_that_was_lost():
+    pool = processes._Pool.__new__(processes._Pool)
+
+    def broken(*task):
+        raise BrokenProcessPool
+
+    pool.pool = SimpleNamespace(submit=broken)
+    task = pool.start(None, [], False, None)
+    assert task.done()
+    with pytest.raises(Lost):
+        pool.outcome(task)
+
+
 def test_so_many_at_once_as_there_are_cores_and_memory_for(monkeypatch):
     plan = make_plan(Request(protocols=("test2",), methods=("rotnet",), cases=("1", "2"), seeds=(0, 1)), Plugins())
     monkeypatch.setattr(processes, "cores", lambda: 3)
     monkeypatch.setattr(processes, "memory", lambda: 100 << 30)
-    assert processes.at_once(plan, "cpu") == 3
-    assert processes.at_once(plan, "cuda:0") == 1
+    assert processes.at_once(plan, ["cpu"]) == 3
+    assert processes.at_once(plan, ["cuda:0"]) == 1
+    assert processes.at_once(plan, ["cuda:0", "cuda:1"]) == 2
     monkeypatch.setattr(processes, "cores", lambda: 64)
-    assert processes.at_once(plan, "cpu") == 4  # fits
+    assert processes.at_once(plan, ["cpu"]) == 4  # fits
     monkeypatch.setattr(processes, "memory", lambda: 11 << 30)
-    assert processes.at_once(plan, "cpu") == 2
+    assert processes.at_once(plan, ["cpu"]) == 2
     monkeypatch.setattr(processes, "memory", lambda: 1 << 30)
-    assert processes.at_once(plan, "cpu") == 1
+    assert processes.at_once(plan, ["cpu"]) == 1
 
 
 def test_a_container_has_what_it_is_allowed(monkeypatch, tmp_path):

@@ -223,6 +223,46 @@ def test_build_fit_and_score_find_the_seed_set(here):
     assert not set(drawn[0]) & set(drawn[2])
 
 
+def test_a_data_set_that_seeds_the_generators_makes_no_two_seeds_alike(here):
+    harness("new", "dataset", "shapes")
+    path = Path("shapes.py")
+    begin = "        images, targets = [], []\n"
+    path.write_text(path.read_text().replace(begin, f"        torch.manual_seed(0)\n{begin}"))
+    method = plugin(fit=f"import torch; print('drawn', torch.rand(1).item()); {MEAN}")
+    words = "--dataset shapes --plugins ./shapes.py --recipe ./shapes-recipe.toml --case disc --seed 0,1,2"
+    said = harness("run", "--protocol", "./shapes-protocol.toml", *words.split(), "--method", method).err
+    assert len({line for line in said.splitlines() if line.startswith("drawn")}) == 3
+
+
+def test_a_tensor_that_was_kept_on_the_cpu_is_loaded_there(here, monkeypatch):
+    """On a GPU, for which PyTorch's `meta` stands in: it has devices, and no values."""
+    from harness.fits import Fits, KeptFit
+
+    about = KeptFit(fit={}, task={}, digests={}, seconds=1, numerics={"device": "cuda:0"})
+    monkeypatch.setattr(torch.Tensor, "cpu", lambda tensor: torch.zeros(tensor.shape))
+    state = {"mean": torch.ones(2), "weight": torch.ones(3, device="meta")}
+    Fits(here).keep("gpu", about, state)
+    Fits(here).keep("cpu", about.model_copy(update={"numerics": {"device": "cpu"}}), {"mean": torch.ones(2)})
+    kept, _ = Fits(here).find("gpu", {})
+    assert kept.on_cpu == ("mean",)
+    assert Fits(here).find("cpu", {})[0].on_cpu == ()
+
+    class Reads(api.Method):
+        def load(self, state):
+            self.places = {name: tensor.device.type for name, tensor in state.items()}
+
+    from harness import run as carrying_out
+
+    fitting = carrying_out._Fitting.__new__(carrying_out._Fitting)
+    fitting.method, fitting.fit, fitting.checkpoints = Reads(), None, here / "none" / "x"
+    fitting.fit = type("Fit", (), {"id": "x"})
+    fitting.run = api.Run("meta", 0, None, None)
+    fitting.worker = type("Worker", (), {"reporter": type("Silent", (), {"fit_reused": lambda fit: None})})
+    task = {"channels": 1, "height": 8, "width": 8, "n_images": 2, "n_clusters": 1, "mean": (0.0,), "std": (1.0,)}
+    fitting._load(kept.model_copy(update={"task": task}), {"mean": torch.ones(2), "weight": torch.ones(3)})
+    assert fitting.method.places == {"mean": "cpu", "weight": "meta"}
+
+
 # --- scores do not depend on the company -----------------------------------------------------------------------------
 
 

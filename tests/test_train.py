@@ -123,6 +123,34 @@ def test_a_training_with_other_labels_begins_anew(tmp_path):
     assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), resumed.parameters(), strict=True))
 
 
+def test_a_training_with_other_numerics_begins_anew(tmp_path):
+    """Or the record would say of the whole training what holds of its end alone."""
+
+    def attempt(**values):
+        module, seen = net(), []
+        with seeded(5):
+            made = run(progress=lambda epoch, *_: seen.append(epoch), checkpoints=tmp_path, **values)
+            train_network(module, IMAGES, loss_of(module), made)
+        return seen
+
+    attempt(recipe=recipe(epochs=3), checkpoint_seconds=0)
+    assert attempt(faster_by=("channels_last",)) == [1, 2, 3, 4, 5, 6]
+    assert attempt() == [4, 5, 6]
+
+
+def test_a_gpu_of_another_number_goes_on_with_the_same_draws(tmp_path, monkeypatch):
+    states = {torch.device("cuda:0"): torch.tensor([1, 2]).byte(), torch.device("cuda:1"): torch.tensor([7, 7]).byte()}
+    monkeypatch.setattr(torch.cuda, "get_rng_state", lambda device: states[device])
+    monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state, device: states.update({device: state}))
+    module = net()
+    optimizer = torch.optim.SGD(module.parameters(), 0.1)
+    monkeypatch.setattr(checkpoint, "_device", lambda module: torch.device("cuda:0"))
+    checkpoint.save(tmp_path / "a", module, optimizer, {}, "")
+    monkeypatch.setattr(checkpoint, "_device", lambda module: torch.device("cuda:1"))
+    assert checkpoint.load(tmp_path / "a", module, optimizer, "") == {}
+    assert states[torch.device("cuda:1")].tolist() == [1, 2]
+
+
 def test_whatever_a_loss_closes_over_is_looked_at_if_it_can_be():
     many = torch.arange(12).reshape(6, 2)
     column, spread, one, real = many[:, 0], torch.tensor([3]).expand(4), torch.tensor(1), torch.rand(3)

@@ -28,12 +28,12 @@ if TYPE_CHECKING:
     type=click.Choice(["local", "ray"]),
     default="local",
     show_default=True,
-    help="Where fits run: in this process, or on Ray.",
+    help="Where fits run: on this machine, or on Ray.",
 )
 @click.option(
     "--jobs",
     type=click.IntRange(1),
-    help="Fits at once on this machine; by default one for each core (and 4 GiB of memory), on a GPU one.",
+    help="Fits at once on this machine; by default one for each core (and 4 GiB of memory) or for each GPU.",
 )
 @click.option(
     "--faster-by",
@@ -142,7 +142,7 @@ def _carry_out(
         try:
             if cluster:
                 ray.execute(plan, worker, cluster)
-            elif (fits := jobs or processes.at_once(plan, chosen)) > 1:
+            elif (fits := jobs or processes.at_once(plan, every_device(device))) > 1:
                 processes.execute(plan, worker, fits, every_device(device))
             else:
                 local.execute(plan, worker)

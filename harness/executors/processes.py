@@ -27,16 +27,15 @@ MEMORY = 4 << 30
 """Bytes that there have to be for each fit where nobody says how many: the largest published one took 3 GiB."""
 
 
-def at_once(plan: Plan, device: str) -> int:
-    """How many fits at a time, where nobody says: on a CPU as many as there are cores and memory for, on a GPU one.
+def at_once(plan: Plan, devices: Sequence[str]) -> int:
+    """How many fits at a time, where nobody says: on a CPU as many as there are cores and memory for, on each GPU one.
 
     Two fits on a core each are trained half as fast again as one after the other on both cores. What is done already
     counts, so that a run which was interrupted goes on in the same way, to the same numbers.
     """
-    if device != "cpu":
-        return 1
+    room = min(cores(), memory() // MEMORY) if devices[0] == "cpu" else len(devices)
     fits = {one.evaluation.fit.id for one in plan.planned if one.status != "skipped"}
-    return max(1, min(len(fits), cores(), memory() // MEMORY))
+    return max(1, min(len(fits), room))
 
 
 def execute(plan: Plan, worker: Worker, jobs: int, devices: Sequence[str]) -> None:
@@ -94,7 +93,14 @@ class _Pool(Driver):
         return 1 if self.suspects & left else self.size
 
     def start(self, fit: Fit, evaluations: list[Evaluation], trained: bool, files: FitFiles | None) -> Any:
-        return self.pool.submit(_work, fit, evaluations, trained, files)
+        try:
+            return self.pool.submit(_work, fit, evaluations, trained, files)
+        except (
+            BrokenProcessPool
+        ) as error:  # a process died while nobody waited for it: this one is lost with the others
+            lost: concurrent.futures.Future = concurrent.futures.Future()
+            lost.set_exception(error)
+            return lost
 
     def finished(self) -> list[Any]:
         return list(concurrent.futures.wait(self.running, PATIENCE, concurrent.futures.FIRST_COMPLETED).done)
@@ -121,11 +127,22 @@ class _Pool(Driver):
                 yield self.told.get_nowait()
 
     def stop(self) -> None:
-        for child in set(multiprocessing.active_children()) - self.others:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(child.pid, signal.SIGINT)
+        over = threading.Event()
+        children = set(multiprocessing.active_children()) - self.others
+        threading.Thread(target=_interrupt, args=(children, over), daemon=True).start()
         self.pool.shutdown(cancel_futures=True)
+        over.set()
         super().stop()
+
+
+def _interrupt(children: Iterable[Any], over: threading.Event) -> None:
+    """Again and again: a process that has just begun is deaf to it, and then takes the fit that waits for it."""
+    while not over.is_set():
+        for child in children:
+            with contextlib.suppress(ProcessLookupError):
+                if child.is_alive():
+                    os.kill(child.pid, signal.SIGINT)
+        over.wait(PATIENCE)
 
 
 def _begin(setup: Setup, devices: Sequence[str], counter: Any, threads: int, told: Any) -> None:

@@ -49,7 +49,7 @@ def save(path: Path, module: nn.Module, optimizer: torch.optim.Optimizer, progre
 
     Args:
         progress: plain data, such as the number of epochs done, that `load` gives back.
-        of: which training this is half of, beside its network: `closed_over` its loss.
+        of: which training this is half of, beside its network: what its loss closes over, and its numerics.
     """
     tensors = {f"module.{name}": tensor for name, tensor in module.state_dict().items()}
     for number, state in optimizer.state_dict()["state"].items():
@@ -57,8 +57,9 @@ def save(path: Path, module: nn.Module, optimizer: torch.optim.Optimizer, progre
     kind, keys, *rest = np.random.get_state()
     tensors["random.numpy"] = torch.from_numpy(keys.astype(np.int64))
     tensors["random.torch"] = torch.get_rng_state()
-    for number in range(torch.cuda.device_count()):
-        tensors[f"random.cuda.{number}"] = torch.cuda.get_rng_state(number)
+    device = _device(module)
+    if device.type == "cuda":
+        tensors["random.cuda"] = torch.cuda.get_rng_state(device)
     plain = json.dumps({"progress": progress, "of": of, "python": random.getstate(), "numpy": [kind, *rest]})
     tensors[PLAIN] = torch.frombuffer(bytearray(plain.encode()), dtype=torch.uint8)
     data = serialize({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
@@ -98,10 +99,14 @@ def load(path: Path, module: nn.Module, optimizer: torch.optim.Optimizer, of: st
     kind, *rest = plain["numpy"]
     np.random.set_state((kind, tensors["random.numpy"].numpy().astype(np.uint32), *rest))
     torch.set_rng_state(tensors["random.torch"])
-    for number, cuda in _under(tensors, "random.cuda.").items():
-        if int(number) < torch.cuda.device_count():
-            torch.cuda.set_rng_state(cuda, int(number))
+    device = _device(module)
+    if device.type == "cuda" and "random.cuda" in tensors:  # whatever number that GPU had
+        torch.cuda.set_rng_state(tensors["random.cuda"], device)
     return plain["progress"]
+
+
+def _device(module: nn.Module) -> torch.device:
+    return next((tensor.device for tensor in module.parameters()), torch.device("cpu"))
 
 
 def _shapes(tensors: dict[str, Tensor]) -> dict[str, torch.Size]:

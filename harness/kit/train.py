@@ -56,7 +56,7 @@ def train_network(module: nn.Module, images: Tensor, loss: Loss, run: Run) -> No
         loss: `loss(batch, index)` gets (B, C, S, S) float pixels in [0, 1], cropped and flipped as the recipe says,
             on the run's device, and (B,) their places in `images`; it returns the loss to minimise and the share of
             pretext answers that were right. A checkpoint counts only if the tensors of whole numbers that the loss
-            closes over, such as labels, are the same.
+            closes over, such as labels, are the same, and so are the numerics.
         run: recipe, device and progress; the mean loss and accuracy of the last epoch are noted in it.
 
     Raises:
@@ -122,7 +122,10 @@ class _Keeper:
     def __init__(self, module: nn.Module, optimizer: torch.optim.Optimizer, loss: Loss, run: Run):
         self.module, self.optimizer, self.run = module, optimizer, run
         self.path = run.next_checkpoint()
-        self.of = checkpoint.closed_over(loss) if self.path else ""
+        # The record says one thing of how it was computed, which then holds from the first epoch on.
+        how = {name: run.numerics.get(name) for name in ("precision", "channels_last", "fused", "compile", "tf32")}
+        kind = torch.device(run.device).type
+        self.of = f"{checkpoint.closed_over(loss)} {kind} {how}" if self.path else ""
         self.begun = self.kept = time.monotonic()
 
     def resume(self) -> dict[str, Any]:

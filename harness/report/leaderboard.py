@@ -72,6 +72,12 @@ class Line:
         """The numbers that there are."""
         return [cell.value for cell in self.cells if cell.value is not None]
 
+    def settings(self, shared: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        """What was changed with --set for these numbers; `shared` is what was for the whole table."""
+        records = (record for cases in self.made_from for case in cases for record in case)
+        own = {self.variant.method: dict(self.variant.settings)} if self.variant.settings else {}
+        return next((record.settings for record in records), shared | own)
+
 
 def leaderboards(
     records: Iterable[Record],
@@ -132,6 +138,7 @@ def _check_comparable(records: list[Record], protocol: Protocol) -> None:
     cases = {case.name: protocol.digest(case) for case in protocol.cases(declared_as(records[0]))}
     seen: dict[tuple, Record] = {}
     scored: dict[tuple, Record] = {}
+    cells: dict[tuple, Record] = {}
     for record in records:
         variant = Variant.of(record)
         if cases.get(record.case) != record.digests.get("protocol"):
@@ -146,13 +153,21 @@ def _check_comparable(records: list[Record], protocol: Protocol) -> None:
             place = (part,) if part == "dataset" else (part, variant)
             other = seen.setdefault(place, record)
             if other.digests[part] != record.digests[part]:
-                older = min(other, record, key=lambda one: str(one.provenance.get("finished")))
+                older = min(other, record, key=lambda one: one.finished)
                 raise HarnessError(
                     f"{label(other)} and {label(record)} differ in their {part} and can't share a column; harness plan "
                     f"tells which is stale: run it again, or put it away with harness forget; the older one is "
                     f"{place_of(older)}"
                 )
         if record.status == "ok":
+            other = cells.setdefault((record.case, record.anomaly_set, variant), record)
+            if other.params != record.params:  # which a protocol may declare for one of its cases
+                changed = ", ".join(k for k in other.params if other.params[k] != record.params.get(k))
+                raise HarnessError(
+                    f"{label(other)} and {label(record)} have other parameters ({changed}) and can't share a cell; "
+                    f"harness plan tells which is stale: run it again, or put it away with harness forget: "
+                    f"{place_of(other)}, {place_of(record)}"
+                )
             other = scored.setdefault((record.case, record.anomaly_set), record)
             if (other.n_normal, other.n_anomaly) != (record.n_normal, record.n_anomaly):
                 raise HarnessError(
