@@ -15,7 +15,7 @@ FILES = {
     "dataset": {
         "dataset.py": "{name}.py",
         "test_dataset.py": "test_{module}.py",
-        "dataset.toml": "{name}.toml",
+        "dataset.toml": "{name}-protocol.toml",
         "recipe.toml": "{name}-recipe.toml",
     },
     "package": {
@@ -30,7 +30,7 @@ NEXT = {
     "method": ["harness check ./{name}.py", "harness run --protocol test2 --method ./{name}.py"],
     "dataset": [
         "harness check ./{name}.py",
-        "harness run --protocol ./{name}.toml --recipe ./{name}-recipe.toml --plugins ./{name}.py"
+        "harness run --protocol ./{name}-protocol.toml --recipe ./{name}-recipe.toml --plugins ./{name}.py"
         " --dataset {name} --method subcluster",
     ],
     "package": [

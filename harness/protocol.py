@@ -24,7 +24,15 @@ from harness.spec import Spec, check, digest, guess, read_toml, suggest
 
 NAME = "[a-z0-9][a-z0-9_-]*"
 """Of a protocol."""
-Names = Annotated[tuple[str, ...], BeforeValidator(lambda value: _split(value) if isinstance(value, str) else value)]
+Names = Annotated[
+    tuple[str, ...],
+    BeforeValidator(
+        lambda value: (
+            _split(str(value)) if isinstance(value, str | int | float) and not isinstance(value, bool) else value
+        )
+    ),
+]
+"""As `--set` gives them: `cat, dog`, or a single name, be it a number."""
 
 
 @dataclass(frozen=True)

@@ -69,10 +69,15 @@ def read_recipe(dataset: str, name: str | None, method: str, changes: dict[str, 
     Values under `methods.<method>` in the recipe are for that method alone; `changes` come last.
 
     Raises:
-        HarnessError: there is no such recipe, or a key or value is wrong.
+        HarnessError: there is no such recipe, a file has the name of a bundled one, or a key or value is wrong.
     """
     if name is not None and name.endswith(".toml"):
         values, where, name = read_toml(Path(name)), name, Path(name).stem
+        if name in bundled_recipes().get(dataset, ()):
+            raise HarnessError(
+                f"{where}: {dataset} has a recipe {name!r} already, whose numbers these would be taken "
+                "for; rename the file: its name is the recipe's"
+            )
     else:
         path = paths.PROTOCOLS / "recipes.toml"
         declared = read_toml(path)

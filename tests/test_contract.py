@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from tiny import DISTANCE, MEAN, harness, plugin
 
 from harness import testing
@@ -117,9 +118,12 @@ def test_a_refusal_of_a_size_is_no_fault_but_a_refusal_of_everything_is_one(here
 BROKEN_DATA = {
     "imports": ("import harness\n", "import harness\nimport sklearn.svm\n"),
     "classes": ('"cross", "stripes")', '"cross", "cross")'),
+    "classes: none": ("    classes = ", "    kinds = "),
     "revision": ('return "1"', "return str(id(object()) * __import__('time').time_ns())"),
     "images: no channel": (")[:, None], torch", "), torch"),
     "images: floats": ("np.stack(images)", "np.stack(images) / 255"),
+    "images: arrays": ("return self.select(", "return _arrays("),
+    "images: nothing": ("return self.select(", "self.select("),
     "images: dark": ("clip(0, 1) * 255", "clip(0, 1)"),
     "images: labels": ("return self.select(", "return _all("),
     "subsets": ("return self.select(", "classes = sorted(classes)\n        return self.select("),
@@ -135,7 +139,10 @@ def test_each_check_fails_on_a_data_set_that_is_broken_in_just_that_way(here, ca
     path, (old, new) = Path("shapes.py"), BROKEN_DATA[case]
     text = path.read_text().replace('PER_CLASS = {"train": 60, "test": 30}', 'PER_CLASS = {"train": 9, "test": 9}')
     assert old in text
-    path.write_text(text.replace(old, new) + "\n\ndef _all(images, targets, classes):\n    return images, targets\n")
+    path.write_text(
+        text.replace(old, new) + "\n\ndef _all(images, targets, classes):\n    return images, targets\n"
+        "\n\ndef _arrays(images, targets, classes):\n    return images.numpy(), targets.numpy()\n"
+    )
     assert case.partition(":")[0] in broken(path)
 
 
@@ -182,6 +189,35 @@ def test_one_bug_is_one_failure_whatever_it_says_of_the_images(here):
     assert f'File "{method}", line 17, in score' in out
 
 
+def test_a_class_may_have_test_images_alone(here):
+    harness("new", "dataset", "shapes")
+    path = Path("shapes.py")
+    only = "def classes_in(self, split):\n        return self.classes[split == 'train' :]\n\n    def load"
+    path.write_text(path.read_text().replace("def load", only))
+    assert not broken(path)
+
+
+def test_a_data_set_is_checked_with_the_parameters_that_it_needs(here):
+    for split in ("train", "val"):
+        for name in ("a", "b"):
+            Path("mine", split, name).mkdir(parents=True)
+            Image.new("RGB", (8, 8), (len(split), ord(name), 9)).save(Path("mine", split, name, "1.png"))
+    assert "with --set folder.path=DIR" in harness("check", "folder", code=2).line
+    assert harness("check", "folder", "--set", f"folder.path={here / 'mine'}").out.endswith("keeps to the contract\n")
+    assert "did you mean 'path'" in harness("check", "folder", "--set", "folder.pth=x", code=2).line
+    assert "no part of this run" in harness("check", "kde", "--set", "kde.limit=5", code=2).line
+
+
+def test_a_metric_that_returns_nothing_is_named(here):
+    Path("mine.py").write_text(
+        "import harness\n\n\n@harness.hookimpl\ndef register_metrics(register):\n"
+        "    register('gap', lambda normal, anomaly: None)\n"
+    )
+    assert (
+        "FAILED  metric_value: 20 normal and 20 anomalous scores give None" in harness("check", "mine.py", code=1).out
+    )
+
+
 @pytest.mark.parametrize(
     ("target", "part"),
     [("nowhere.py", "no such plugin file"), ("subclustre", "did you mean 'subcluster'?"), ("empty.py", "nothing")],
@@ -193,3 +229,10 @@ def test_what_is_no_plugin_is_refused(here, target, part):
 
 def test_data_that_are_not_there_are_refused(here):
     assert "mnist" in harness("check", "mnist", "--data", here, code=2).line
+
+
+def test_a_method_is_fitted_for_its_own_tests_as_in_a_run():
+    images = torch.randint(256, (40, 1, 8, 8), generator=torch.Generator().manual_seed(0)).byte()
+    method = testing.fitted("subcluster", images, clusters="kmeans:2:isif")
+    assert not method.network.training
+    assert method.score(images[:3])["MAX"].shape == (3,)

@@ -8,6 +8,8 @@ import pytest
 from PIL import Image
 from tiny import harness
 
+from harness.dataset import Dataset
+
 
 def pictures(*folders: str) -> None:
     for folder in folders:
@@ -48,6 +50,29 @@ def test_a_part_of_imagenet_is_verified(here):
     pictures("data/few/train/n02113186", "data/few/val/n02113186")
     out = harness("data", "verify", "imagenet", "--set", "imagenet.folder=few", "--set", "imagenet.size=4").out
     assert "imagenet test: 1 images of 3 x 4 x 4, 1 classes\n" in out
+
+
+def test_more_classes_than_fit_into_memory_are_loaded_some_at_a_time(here, monkeypatch):
+    names = [f"c{i:02}" for i in range(23)]
+    pictures(*(f"many/{split}/{name}" for split in ("train", "val") for name in names))
+    loaded = []
+    monkeypatch.setattr(Dataset, "check_classes", lambda self, classes: loaded.append(len(classes)))
+    out = harness("data", "verify", "folder", "--set", f"folder.path={here / 'many'}").out
+    assert out.startswith("folder train: 23 images of 3 x 8 x 8, 23 classes\n")
+    assert sum(loaded) == 46
+    assert max(loaded) == 10
+
+
+@pytest.mark.parametrize("function", ["load", "classes_in", "fetch"])
+def test_a_data_set_that_raises_is_named(here, function):
+    harness("new", "dataset", "shapes")
+    path = Path("shapes.py")
+    raising = f"def {function}(self, *given):\n        return 1 / 0\n\n    def _none"
+    text = path.read_text().replace("def load", raising if function != "load" else "def load", 1)
+    path.write_text(text.replace("self.check_classes(classes)\n", "1 / 0\n") if function == "load" else text)
+    said = harness("data", "fetch", "shapes", "--plugins", path, code=2).err.splitlines()
+    assert f"shapes.py: shapes.{function}() raised ZeroDivisionError" in said[-1]
+    assert len(said) == (1 if function == "fetch" else 2)  # first: that there is nothing to download
 
 
 def test_a_setting_of_something_else_is_refused(here):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from pathlib import Path
 
 import matplotlib
 import numpy as np
@@ -13,9 +14,11 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from sklearn.metrics import auc, roc_auc_score
+from tiny import case, harness, named, plugin
 
 from harness.metrics import measure, pooled_interval
 from harness.protocol import read_protocol
+from harness.records import Store
 from harness.report.figures import LEGEND_WIDTH, draw, lines
 from harness.report.look import COLOURS, looks, save
 from harness.report.published import read_published
@@ -26,14 +29,14 @@ def records_of(protocol, dataset, methods, seeds=(0, 1)):
     """Made-up records of every case, by (case, anomaly set, method, score, seed)."""
     number = random.Random(0)
     made = []
-    for case in read_protocol(protocol).cases(dataset):
-        for anomaly_set in case.anomalies:
+    for one in read_protocol(protocol).cases(dataset):
+        for anomaly_set in one.anomalies:
             for method, scores in methods.items():
                 for seed in seeds:
                     found = {score: metrics(number.uniform(0.55, 0.98), 0.02) for score in scores}
-                    applies = method != "subcluster" or len(case.clusters) > 1
+                    applies = method != "subcluster" or len(one.clusters) > 1
                     more = {"anomaly_set": anomaly_set, "seed": seed}
-                    made.append(record(protocol, dataset, case.name, method, found if applies else None, **more))
+                    made.append(record(protocol, dataset, one.name, method, found if applies else None, **more))
     return made
 
 
@@ -292,6 +295,14 @@ def test_histograms_hold_every_image_of_the_lowest_seed():
         assert outline[:, 1].max() == pytest.approx(counts.max() / len(values))
     labels = [text.get_text() for text in figure.subfigs[1].legends[0].get_texts()]
     assert labels == ["normal (400)", "anomaly (100)"]
+
+
+def test_a_case_called_0_has_its_place(here):
+    angles = {name: case(["0", "1"], "6") for name in ("0", "15", "45")}
+    protocol = named(angles, table={"title": "Table 0", "figure": "angle"})
+    harness("run", "--protocol", protocol, "--method", plugin())
+    (axes,) = lines([*Store(Path("results")).records()], read_protocol(str(protocol)), "angle").axes
+    assert [*axes.get_xticks()] == [0, 15, 45]
 
 
 @pytest.mark.parametrize("methods", [{"ssl": ("KL",)}, ALL, ALL | {f"own{i}": ("A", "B") for i in range(4)}])

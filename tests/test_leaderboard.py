@@ -239,6 +239,24 @@ def test_numbers_that_are_not_comparable_are_refused(made, part):
     assert "run" in str(caught.value)
 
 
+def test_seeds_of_other_parameters_are_never_averaged(here):
+    power = "class Params(harness.Params):\n        power: int = 2"
+
+    def run(power, seed):
+        cases = {"a": case(["0"], "8") | {"params": {"pixels": {"power": power}}}, "b": case(["1"], "8")}
+        harness("run", "--protocol", named(cases), "--method", method, "--seed", seed)
+
+    method = plugin("pixels", body=power)
+    run(3, "0,1")
+    assert "± 0.000" in harness("leaderboard", "--protocol", "mine.toml").out
+    run(4, "1")
+    line = harness("leaderboard", "--protocol", "mine.toml", code=2).line
+    assert "case a, pixels" in line
+    assert "other parameters (power) and can't share a cell" in line
+    run(4, "0")
+    harness("leaderboard", "--protocol", "mine.toml")
+
+
 def test_scores_in_other_orders_are_never_compared_image_by_image(here):
     harness(
         "run", "--protocol", named({"a": case([["0", "5"], ["1"]], "8")}), "--method", f"{plugin()},{plugin('other')}"

@@ -48,6 +48,17 @@ def test_a_new_data_set_has_a_protocol_and_a_recipe_and_is_run_by_the_command_th
     assert "subcluster (epochs=2) MAX" in found.out
 
 
+def test_a_new_data_set_s_parameter_is_set_as_its_file_says(here):
+    harness("new", "dataset", "shapes")
+    words = "--recipe ./shapes-recipe.toml --plugins ./shapes.py --dataset shapes --method kde --set shapes.noise=0.5"
+    run = harness("run", "--protocol", "./shapes-protocol.toml", *words.split(), "--case", "disc")
+    assert "shapes.noise=0.5" in run.out
+    protocol = Path("shapes-protocol.toml")
+    protocol.write_text(protocol.read_text().replace('"shapes-protocol"', '"shapes"'))
+    line = harness("plan", "--protocol", "./shapes-protocol.toml", *words.split(), code=2).line
+    assert "--set shapes.…: 2 parts of this run are called 'shapes'; rename one" in line
+
+
 def test_a_new_package_is_found_by_its_entry_point(here):
     out = harness("new", "package", "my-knn").out
     assert "uv pip install -e ./my-knn" in out

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import json
 import re
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -113,6 +115,24 @@ def test_an_average_opens_the_cases_that_it_is_of(here):
         of = [attrs["data-entries"].split() for tag, attrs in read.elements if attrs.get("data-place") == "average"]
         named_so = [[(entries[int(n)]["case"], entries[int(n)]["set"]) for n in numbers] for numbers in of]
         assert named_so == [[("a", "near"), ("b", "near")], [("a", "far"), ("b", "far")]]
+
+
+def test_the_command_for_a_number_that_is_not_there_makes_that_number(here):
+    path = named({"a": case(["0"], "6"), "b": case(["1"], "7")})
+    changed = ("--set", "pixels.power=3", "--set", "recipe.epochs=1")
+    method = plugin("pixels", body="class Params(harness.Params):\n        power: int = 2")
+    harness("run", "--protocol", path, "--method", f"{method}", "--case", "a", *changed)
+    Path("results/protocols").mkdir(exist_ok=True)
+
+    def missing() -> list[str]:
+        text = harness("leaderboard", "--protocol", path, "--format", "html").out
+        return [entry["command"] for entry in Read(text).json("data")["entries"] if not entry["runs"]]
+
+    (command,) = missing()
+    assert "--set pixels.power=3" in command
+    with contextlib.chdir("results"):
+        harness(*shlex.split(command)[1:], "--plugins", method, "--results", ".")
+    assert missing() == []
 
 
 def test_the_paper_s_numbers_stand_beside_ours():

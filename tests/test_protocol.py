@@ -63,6 +63,12 @@ def test_test2_has_the_columns_of_table_8():
     ]
 
 
+def test_a_single_class_may_be_a_number(here):
+    found = harness("plan", "--protocol", "test2", "--case", "2", "--method", "kde", "--set", "test2.anomaly=9")
+    assert found.statuses == ["to run"]
+    assert "'77'" in harness("plan", "--protocol", "test2", "--method", "kde", "--set", "test2.anomaly=77", code=2).line
+
+
 @pytest.mark.parametrize("order", ["1,2,3,4,0", "1, 2, 3, 4, 0", '["1", "2", "3", "4", "0"]', "[1, 2, 3, 4, 0]"])
 def test_the_other_reading_of_test2_is_one_option(here, order):
     method = spy()

@@ -119,6 +119,14 @@ def test_a_wrong_recipe_is_refused_in_one_line(here, changes, parts):
         assert part in line
 
 
+def test_a_recipe_of_one_s_own_is_not_taken_for_a_bundled_one(here):
+    path = write_toml("small.toml", TINY)
+    words = ("plan", "--protocol", "test2", "--method", plugin(), "--recipe", path)
+    assert "digits has a recipe 'small' already, whose numbers" in harness(*words, code=2).line
+    Path("residual.toml").write_text(path.read_text())  # which digits do not have
+    harness(*words[:-1], "residual.toml")
+
+
 def test_values_for_a_method_that_is_not_there_are_pointed_out(here):
     words = ("plan", "--protocol", "test2", "--method", plugin(), "--recipe")
     path = write_toml("mine.toml", TINY | {"methods": {"mean-imag": {"epochs": 5}, "rotnet": {"epochs": 5}}})

@@ -7,7 +7,7 @@ from traceback import format_exception
 
 import click
 
-from harness.commands.options import data_option, plugin_option
+from harness.commands.options import data_option, plugin_option, settings_option
 
 
 @click.command()
@@ -32,20 +32,23 @@ def new(kind: str, name: str) -> None:
 @click.command()
 @click.argument("target", metavar="NAME_OR_FILE")
 @click.option("--traceback", is_flag=True, help="Show where that comes from which a plugin raises.")
+@settings_option
 @data_option
 @plugin_option
-def check(target: str, traceback: bool, data: Path, plugin_paths: tuple[Path, ...]) -> None:
+def check(target: str, traceback: bool, settings: tuple[str, ...], data: Path, plugin_paths: tuple[Path, ...]) -> None:
     """See whether a method or data set keeps to its contract: on the CPU, in seconds.
 
     \b
     harness check ./my-method.py
     harness check subcluster
+    harness check folder --set folder.path=/my/pictures
     """
     from harness.plugins import Plugins
+    from harness.settings import parse_settings
     from harness.testing import Broken, checks
 
     broken, unseen = 0, 0
-    for entry, each in checks(target, Plugins(plugin_paths), data).items():
+    for entry, each in checks(target, Plugins(plugin_paths), data, parse_settings(settings)).items():
         click.echo(f"{entry.kind} {entry.name} ({entry.source.path})")
         alike: dict[str, list[str]] = {}
         for one in each:

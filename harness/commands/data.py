@@ -15,7 +15,10 @@ from harness.errors import DataMissing
 
 if TYPE_CHECKING:
     from harness.dataset import Dataset
+    from harness.plugins import Plugins
 
+AT_ONCE = 10
+"""Classes."""
 chosen = options(
     click.argument("name", shell_complete=plugin_names("dataset")), settings_option, data_option, plugin_option
 )
@@ -47,14 +50,15 @@ def fetch(name: str, settings: tuple[str, ...], data: Path, plugin_paths: tuple[
     harness data fetch mnist --data ~/data
     """
     from harness.dataset import Dataset
-    from harness.plugins import aside
+    from harness.plugins import Plugins
 
-    dataset = _dataset(name, settings, data, plugin_paths)
+    plugins = Plugins(plugin_paths)
+    dataset = _dataset(name, settings, data, plugins)
     if type(dataset).fetch is Dataset.fetch:
         click.echo(f"{name}: there is nothing to download; harness show {name} says where it comes from", err=True)
-    with aside():
+    with plugins.blame("dataset", name, "fetch"):
         dataset.fetch()
-    _verify(dataset)
+    _verify(dataset, plugins)
 
 
 @data.command()
@@ -66,28 +70,33 @@ def verify(name: str, settings: tuple[str, ...], data: Path, plugin_paths: tuple
     harness data verify mnist --data ~/data
     harness data verify folder --set folder.path=/my/pictures
     """
-    _verify(_dataset(name, settings, data, plugin_paths))
-
-
-def _dataset(name: str, settings: Iterable[str], data: Path, plugin_paths: tuple[Path, ...]) -> Dataset:
     from harness.plugins import Plugins
+
+    plugins = Plugins(plugin_paths)
+    _verify(_dataset(name, settings, data, plugins), plugins)
+
+
+def _dataset(name: str, settings: Iterable[str], data: Path, plugins: Plugins) -> Dataset:
     from harness.settings import check_owners, parse_settings
     from harness.spec import check
 
-    plugins, parsed = Plugins(plugin_paths), parse_settings(settings)
+    parsed = parse_settings(settings)
     cls = plugins.get("dataset", name)
     check_owners(parsed, [name])
     return plugins.dataset(name, data, check(cls.Params, parsed.get(name, {}), f"--set {name}"))
 
 
-def _verify(dataset: Dataset) -> None:
-    from harness.plugins import aside
-
+def _verify(dataset: Dataset, plugins: Plugins) -> None:
     for split in ("train", "test"):
-        with aside():
+        with plugins.blame("dataset", dataset.name, "classes_in"):
             classes = dataset.classes_in(split)
-            if not classes:
-                raise DataMissing(f"{dataset.name}: no class has images in the split {split!r}")
-            images, labels = dataset.load(split, classes)
-        shape = " x ".join(map(str, images.shape[1:]))
-        click.echo(f"{dataset.name} {split}: {len(images)} images of {shape}, {len(labels.unique())} classes")
+        if not classes:
+            raise DataMissing(f"{dataset.name}: no class has images in the split {split!r}")
+        shapes, images, found = {}, 0, 0
+        # Some classes at a time: all of ImageNet is more than memory holds.
+        for first in range(0, len(classes), AT_ONCE):
+            with plugins.blame("dataset", dataset.name, "load"):
+                loaded, labels = dataset.load(split, classes[first : first + AT_ONCE])
+                shapes[" x ".join(map(str, loaded.shape[1:]))] = None
+                images, found = images + len(loaded), found + len(labels.unique())
+        click.echo(f"{dataset.name} {split}: {images} images of {' and '.join(shapes)}, {found} classes")

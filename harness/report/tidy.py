@@ -43,12 +43,10 @@ def tidy(boards: Iterable[Leaderboard]) -> str:
 
 
 def _of_line(line: Line, shared: dict[str, dict[str, Any]]) -> dict[str, str]:
-    records = (record for cases in line.made_from for case in cases for record in case)
-    settings = next((record.settings for record in records), shared)
     return {
         "anomaly_set": line.anomaly_set,
         "method": line.variant.method,
-        "settings": settings_text(settings),
+        "settings": settings_text(line.settings(shared)),
         "heading": line.group,
         "score": line.score,
     }

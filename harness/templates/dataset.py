@@ -1,7 +1,7 @@
 """A data set for `harness`: one file, which may lie anywhere. Replace what it loads, and keep what it is made of.
 
 harness check ./my-dataset.py
-harness run --protocol ./my-dataset.toml --recipe ./my-dataset-recipe.toml --plugins ./my-dataset.py \
+harness run --protocol ./my-dataset-protocol.toml --recipe ./my-dataset-recipe.toml --plugins ./my-dataset.py \
     --dataset my-dataset --method subcluster,rotnet
 """
 

@@ -9,12 +9,13 @@ def test_contract(check):
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import HarnessError
 from harness.plugins import Entry, Plugins
+from harness.settings import check_owners
 from harness.testing.findings import Broken, Check, bound
 
 if TYPE_CHECKING:
@@ -41,14 +42,24 @@ def contract(target: str | Path, data: Path = Path("data")) -> Callable:
     )
 
 
-def checks(target: str | Path, plugins: Plugins | None = None, data: Path = Path("data")) -> dict[Entry, list[Check]]:
+def checks(
+    target: str | Path,
+    plugins: Plugins | None = None,
+    data: Path = Path("data"),
+    settings: Mapping[str, Mapping[str, Any]] | None = None,
+) -> dict[Entry, list[Check]]:
     """The checks of what a plugin registers.
 
+    Args:
+        settings: parameters of data sets, by name; everything else is tried with its defaults.
+
     Raises:
-        HarnessError: there is no such plugin, or it can't be loaded.
+        HarnessError: there is no such plugin, it can't be loaded, or has no such parameter.
     """
-    plugins = plugins or Plugins()
-    return {entry: _checks(plugins, entry, data) for entry in plugins.named(target)}
+    plugins, settings = plugins or Plugins(), settings or {}
+    entries = plugins.named(target)
+    check_owners(settings, [entry.name for entry in entries if entry.kind == "dataset"])
+    return {entry: _checks(plugins, entry, data, settings.get(entry.name, {})) for entry in entries}
 
 
 def fitted(target: str | Path, images: Tensor, labels: Tensor | None = None, **params: Any) -> Method:
@@ -60,16 +71,18 @@ def fitted(target: str | Path, images: Tensor, labels: Tensor | None = None, **p
         params: the method's parameters; the others have their defaults.
     """
     from harness.environment import seeded
-    from harness.fitting import describe
+    from harness.fitting import describe, fit_another, switch_to_scoring
     from harness.method import Images, Run
     from harness.testing.toy import RECIPE
 
     cls = _only("method", target)
     method = cls(cls.Params(**params))
     run = Run("cpu", 0, RECIPE, method.params)
+    run.fitted = lambda name, given: fit_another(Plugins().get("method", name), given, run)[0]
     with seeded(0):
         method.build(describe(images, None if labels is None else len(labels.unique())), run)
         method.fit(Images(images, labels), run)
+    switch_to_scoring(method)
     return method
 
 
@@ -87,7 +100,7 @@ def _only(kind: str, target: str | Path) -> type:
     return plugins.get(kind, names[0])
 
 
-def _checks(plugins: Plugins, entry: Entry, data: Path) -> list[Check]:
+def _checks(plugins: Plugins, entry: Entry, data: Path, params: Mapping[str, Any]) -> list[Check]:
     from harness.testing import datasets, functions, methods
     from harness.testing.trial import Trial
 
@@ -96,5 +109,5 @@ def _checks(plugins: Plugins, entry: Entry, data: Path) -> list[Check]:
     if entry.kind == "reporter":
         return bound((methods.imports,), functions.FunctionTrial(plugins, entry))
     if entry.kind == "dataset":
-        return bound(datasets.CHECKS, datasets.DataTrial(plugins, entry, data))
+        return bound(datasets.CHECKS, datasets.DataTrial(plugins, entry, data, params))
     return bound(methods.CHECKS, Trial(plugins, entry))

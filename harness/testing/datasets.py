@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from harness.dataset import Dataset
 from harness.errors import DataMissing, HarnessError, told
 from harness.plugins import Entry, Plugins
+from harness.spec import check
 from harness.testing.findings import Broken, calling, require
 from harness.testing.imports import imports_nothing_heavy
 
@@ -19,15 +21,17 @@ if TYPE_CHECKING:
 class DataTrial:
     """A data set to be checked, by its first classes that have training images."""
 
-    def __init__(self, plugins: Plugins, entry: Entry, root: Path):
+    def __init__(self, plugins: Plugins, entry: Entry, root: Path, params: Mapping[str, Any]):
         self.entry, self.file = entry, entry.source.path
-        self.dataset: Dataset = plugins.dataset(entry.name, root)
+        declared = plugins.get("dataset", entry.name).Params
+        self.dataset: Dataset = plugins.dataset(entry.name, root, check(declared, params, f"--set {entry.name}"))
         self.root = root
         self.load = cache(self._load)
 
     @property
     def two(self) -> tuple[str, ...]:
-        return tuple(self.dataset.classes[:2])
+        with calling("classes_in('train')", self.file):
+            return tuple(self.dataset.classes_in("train")[:2])
 
     def _load(self, split: str, classes: tuple[str, ...]) -> tuple[Tensor, Tensor]:
         """What `load` returns.
@@ -47,7 +51,7 @@ class DataTrial:
 
 def classes(trial: DataTrial) -> None:
     """`classes` names each class once"""
-    names = trial.dataset.classes
+    names = getattr(trial.dataset, "classes", None)
     require(
         isinstance(names, tuple) and len(names) > 1 and all(isinstance(name, str) for name in names),
         f"`classes` is {type(names).__name__} {names!r:.60}",
@@ -75,6 +79,11 @@ def images(trial: DataTrial) -> None:
 
     for split in ("train", "test"):
         found, labels = trial.load(split, trial.two)
+        require(
+            isinstance(found, torch.Tensor) and isinstance(labels, torch.Tensor),
+            f"load() returns {type(found).__name__} and {type(labels).__name__}",
+            "return tensors: torch.from_numpy() makes one of an array",
+        )
         require(
             found.ndim == 4 and found.shape[1] in (1, 3) and found.dtype == torch.uint8,
             f"{split} images are {str(found.dtype).removeprefix('torch.')} of the shape {tuple(found.shape)}",

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.errors import line_in, one_line, told
+from harness.errors import HarnessError, line_in, one_line, told
 
 
 class Broken(AssertionError):
@@ -37,7 +37,15 @@ class Check:
     function: Callable[[], str | None]
 
     def __call__(self) -> str:
-        return self.function() or ""
+        try:
+            return self.function() or ""
+        except (Broken, HarnessError, KeyboardInterrupt):
+            raise
+        except Exception as error:  # what the plugin returns is nothing that the check can look at
+            mend = (
+                "return what the contract says (docs/contract.md); `harness check --traceback` shows how it got there"
+            )
+            raise Broken(f"this can't be seen: {told(error)}", mend, f"{self.name}: {type(error).__name__}") from error
 
 
 def bound(functions: tuple[Callable, ...], trial: Any) -> list[Check]:

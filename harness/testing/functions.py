@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from harness.plugins import Entry, Plugins
@@ -93,9 +94,11 @@ def metric_value(trial: FunctionTrial) -> None:
     spread = np.linspace(0, 1, 20)
     for normal, anomaly in ((spread, spread + 0.5), (spread, spread[:3]), (np.zeros(4), np.zeros(5)), ([0.0], [1.0])):
         normal, anomaly = np.asarray(normal), np.asarray(anomaly)
-        value = trial(normal, anomaly)
+        value, number = trial(normal, anomaly), math.nan
+        with suppress(TypeError, ValueError):
+            number = float(value)
         require(
-            np.ndim(value) == 0 and math.isfinite(value),
+            math.isfinite(number),
             f"{len(normal)} normal and {len(anomaly)} anomalous scores give {value!r}",
             "return a float; say what is meant where nothing is to be divided by",
         )

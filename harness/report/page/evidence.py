@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from harness.metrics import over_seeds
+from harness.paths import protocol_files
 from harness.protocol import Case
 from harness.records import Record
 from harness.report.compare import Compared, compare_rows, estimate
@@ -142,12 +143,13 @@ class Evidence:
         return self._loaded[1][f"normal.{score}"], self._loaded[1][f"anomaly.{score}"]
 
     def _command(self, line: Line, case: Case) -> str:
-        """What would make the number that is not there."""
+        """What would make the number that is not there: in the folder that has the protocol, if it is not bundled."""
         first = self._board.records[0]
-        words = ["harness", "run", "--protocol", first.protocol, "--dataset", first.dataset]
+        protocol = first.protocol if first.protocol in protocol_files() else f"protocols/{first.protocol}.toml"
+        words = ["harness", "run", "--protocol", protocol, "--dataset", first.dataset]
         words += ["--method", line.variant.method, "--case", quoted(case.name), "--recipe", first.recipe]
         words += ["--seed", ",".join(map(str, sorted({record.seed for record in self._board.records})))]
-        for owner, changes in first.shared_settings.items():
+        for owner, changes in line.settings(first.shared_settings).items():
             words += [word for key, value in changes.items() for word in ("--set", f"{owner}.{key}={value}")]
         return shlex.join(words)
 
