@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import MEAN, harness, plugin, write_toml
+from tiny import MEAN, case, harness, named, plugin, write_toml
 
 from harness import Recipe
 from harness.kit.networks import network
@@ -132,6 +132,12 @@ def test_values_for_a_method_that_is_not_there_are_pointed_out(here):
     path = write_toml("mine.toml", TINY | {"methods": {"mean-imag": {"epochs": 5}, "rotnet": {"epochs": 5}}})
     assert "methods.mean-imag: no such method here; did you mean 'mean-image'?" in harness(*words, path).err
     assert not harness(*words, write_toml("mine.toml", TINY | {"methods": {"mean-image": {"epochs": 5}}})).err
+
+
+def test_so_are_those_of_a_protocol(here):
+    cases = {name: case(["0"], "8") | {"params": {"mean-imag": {"power": 3}}} for name in ("a", "b")}
+    said = harness("plan", "--protocol", named(cases), "--method", plugin()).err
+    assert said.count("mine.toml: params.mean-imag: no such method here; did you mean 'mean-image'?") == 1
 
 
 @pytest.mark.parametrize(

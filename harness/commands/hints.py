@@ -32,13 +32,23 @@ def _target(method: str, plugins: Plugins) -> str:
     return str(source.path) if source.origin == "--plugins" else method
 
 
-def unknown_methods(recipe: str | None, plugins: Plugins) -> list[str]:
-    """A line for each method that a recipe of one's own has values for, and that is not there: it may be misspelt."""
-    if not (recipe and recipe.endswith(".toml")):
-        return []
+def unknown_methods(recipe: str | None, protocols: Sequence[str], plugins: Plugins) -> list[str]:
+    """A line for each method that a recipe or a protocol of one's own has values for, and that is not there: it may be
+    misspelt.
+
+    Raises:
+        HarnessError: as for `read_protocol`.
+    """
+    named = []
+    if recipe and recipe.endswith(".toml"):
+        named += [(f"{recipe}: methods", name) for name in read_toml(Path(recipe)).get("methods", {})]
+    for path in (text for text in protocols if text.endswith(".toml")):
+        cases = [case for section in read_protocol(path).dataset.values() for case in section.cases()]
+        named += [(f"{path}: params", name) for name in dict.fromkeys(name for case in cases for name in case.params)]
     known = plugins.names("method")
-    unknown = [name for name in read_toml(Path(recipe)).get("methods", {}) if name not in known]
-    return [f"{recipe}: methods.{name}: no such method here; {suggest(name, known)}" for name in unknown]
+    return [
+        f"{where}.{name}: no such method here; {suggest(name, known)}" for where, name in named if name not in known
+    ]
 
 
 def namesakes(protocols: Sequence[str]) -> list[str]:

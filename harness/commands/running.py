@@ -219,7 +219,7 @@ def _planned(
     request = Request(**{plural.get(name, name): value for name, value in wanted.items()})
     plugins, store = Plugins(plugin_paths), Store(results)
     plan = make_plan(request, plugins, store)
-    for line in (*namesakes(request.protocols), *unknown_methods(request.recipe, plugins)):
+    for line in (*namesakes(request.protocols), *unknown_methods(request.recipe, request.protocols, plugins)):
         click.echo(line, err=True)
     return plan, request, plugins, store
 
