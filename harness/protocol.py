@@ -24,15 +24,15 @@ from harness.spec import Spec, check, digest, guess, read_toml, suggest
 
 NAME = "[a-z0-9][a-z0-9_-]*"
 """Of a protocol."""
-Names = Annotated[
-    tuple[str, ...],
-    BeforeValidator(
-        lambda value: (
-            _split(str(value)) if isinstance(value, str | int | float) and not isinstance(value, bool) else value
-        )
-    ),
-]
-"""As `--set` gives them: `cat, dog`, or a single name, be it a number."""
+
+
+def _names(value: Any) -> Any:
+    """As `--set` gives them: `cat, dog`, or a single name, be it a number."""
+    single = isinstance(value, str | int | float) and not isinstance(value, bool)
+    return [part.strip() for part in str(value).split(",")] if single else value
+
+
+Names = Annotated[tuple[str, ...], BeforeValidator(_names)]
 
 
 @dataclass(frozen=True)
@@ -321,10 +321,6 @@ def carried(root: Path, names: Iterable[str]) -> dict[str, str]:
         if read_protocol(path).name != name:
             raise HarnessError(f"{path}: name: {read_protocol(path).name!r} is not the protocol that belongs there")
     return found
-
-
-def _split(text: str) -> list[str]:
-    return [part.strip() for part in text.split(",")]
 
 
 def _blocks(classes: tuple[Any, ...], count: int) -> tuple[tuple[Any, ...], ...]:

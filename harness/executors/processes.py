@@ -95,9 +95,8 @@ class _Pool(Driver):
     def start(self, fit: Fit, evaluations: list[Evaluation], trained: bool, files: FitFiles | None) -> Any:
         try:
             return self.pool.submit(_work, fit, evaluations, trained, files)
-        except (
-            BrokenProcessPool
-        ) as error:  # a process died while nobody waited for it: this one is lost with the others
+        except BrokenProcessPool as error:
+            # A process has died while nobody waited for it: this fit is lost with the others.
             lost: concurrent.futures.Future = concurrent.futures.Future()
             lost.set_exception(error)
             return lost

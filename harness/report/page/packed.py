@@ -1,4 +1,4 @@
-"""The data that a page carries: JSON, compressed, which makes the page a third as large.
+"""The data that a page carries: JSON, compressed, which halves the page.
 
 The page's script unpacks them as it starts; nothing else reads them but a check of the page, and a later page.
 """
