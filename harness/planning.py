@@ -51,10 +51,10 @@ def make_plan(request: Request, plugins: Plugins, store: Store | None = None) ->
 
 def _make_plan(request: Request, plugins: Plugins, store: Store | None) -> Plan:
     settings = parse_settings(request.settings)
-    methods = plugins.chosen("method", request.methods)
-    asked = dict.fromkeys(read_protocol(text).name for text in request.protocols)
-    check_owners(settings, [*methods, *asked, request.dataset, "recipe"])
     dataset_class = plugins.get("dataset", request.dataset)
+    asked = dict.fromkeys(read_protocol(text).name for text in request.protocols)
+    methods = plugins.chosen("method", request.methods)
+    check_owners(settings, [*methods, *asked, request.dataset, "recipe"])
     dataset_changes = settings.get(request.dataset, {})
     dataset_params = check(dataset_class.Params, dataset_changes, f"--set {request.dataset}")
     dataset = plugins.dataset(request.dataset, request.data, dataset_params)

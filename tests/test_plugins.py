@@ -97,16 +97,28 @@ def test_the_digest_of_a_packaged_plugin_is_of_the_whole_package(tmp_path, modul
     for name in ("methods.py", "__init__.py", "deep/__init__.py", "deep/core.py"):
         (tmp_path / "mine/deep").mkdir(parents=True, exist_ok=True)
         (tmp_path / "mine" / name).write_text("x = 1\n")
-    source = Source(tmp_path / "mine" / entry, "package mine", module)
-    seen = [source.digest()]
+
+    def digest() -> str:
+        return Source(tmp_path / "mine" / entry, "package mine", module).digest()
+
+    seen = [digest()]
     (tmp_path / "mine/deep/core.py").write_text("x = -1\n")
-    seen.append(source.digest())
+    seen.append(digest())
     (tmp_path / "mine/deep/core.py").rename(tmp_path / "mine/deep/heart.py")
-    seen.append(source.digest())
+    seen.append(digest())
     assert len(set(seen)) == 3
     (tmp_path / "mine/data.csv").write_text("no code")
     (tmp_path / "mine/deep/heart.py").write_bytes(b"x = -1\r\n")
-    assert source.digest() == seen[-1]
+    assert digest() == seen[-1]
+
+
+def test_a_digest_is_of_the_text_that_was_there_when_it_was_first_asked_for(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text("x = 1\n")
+    source = Source(path, "--plugins")
+    before = source.digest()
+    path.write_text("x = 2\n")
+    assert source.digest() == before != Source(path, "--plugins").digest()
 
 
 def test_the_digest_of_a_plugin_file_is_of_that_file(tmp_path):

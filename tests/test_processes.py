@@ -89,8 +89,14 @@ def test_the_records_are_those_of_one_fit_after_the_other(here, monkeypatch):
 
 def test_a_plugin_that_is_edited_while_a_run_goes_on_means_the_next_run(here, monkeypatch):
     monkeypatch.setattr(processes, "cores", lambda: 2)
-    edit = "from pathlib import Path; place = Path(__file__); place.write_text(place.read_text() + '# edited\\n'); "
-    words = ("run", "--protocol", "test2", "--case", "2", "--seed", "0,1,2,3", "--method", plugin(fit=edit + MEAN))
+    edit = f"""
+        from pathlib import Path
+        if run.seed == 2:
+            place = Path(__file__)
+            place.with_suffix(".new").write_text(place.read_text() + "# edited")
+            place.with_suffix(".new").replace(place)
+        {MEAN}"""
+    words = ("run", "--protocol", "test2", "--case", "2", "--seed", "0,1,2,3,4,5,6,7", "--method", plugin(fit=edit))
     assert harness(*words).code == 0
     assert set(harness("plan", *words[1:]).statuses) == {"stale: method changed"}
 
