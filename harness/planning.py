@@ -52,13 +52,14 @@ def make_plan(request: Request, plugins: Plugins, store: Store | None = None) ->
 def _make_plan(request: Request, plugins: Plugins, store: Store | None) -> Plan:
     settings = parse_settings(request.settings)
     dataset_class = plugins.get("dataset", request.dataset)
-    asked = dict.fromkeys(read_protocol(text).name for text in request.protocols)
+    declared = [(text, read_protocol(text)) for text in request.protocols]
     methods = plugins.chosen("method", request.methods)
-    check_owners(settings, [*methods, *asked, request.dataset, "recipe"])
+    names = dict.fromkeys(protocol.name for _, protocol in declared)
+    check_owners(settings, [*methods, *names, request.dataset, "recipe"])
     dataset_changes = settings.get(request.dataset, {})
     dataset_params = check(dataset_class.Params, dataset_changes, f"--set {request.dataset}")
     dataset = plugins.dataset(request.dataset, request.data, dataset_params)
-    protocols = _protocols(request, settings, dataset)
+    protocols = _protocols(declared, settings, dataset)
     cases = _cases(protocols, request, dataset.declared_as)
     for protocol, case in cases:
         for classes in (case.normal, *case.anomalies.values()):
@@ -219,11 +220,13 @@ def _compare(evaluation: Evaluation, plugins: Plugins, reason: str | None, store
     return Planned(evaluation, "stale", f"{' and '.join(changed)} changed") if changed else Planned(evaluation, "done")
 
 
-def _protocols(request: Request, settings: dict[str, dict[str, Any]], dataset: Dataset) -> list[Protocol]:
+def _protocols(
+    declared: Iterable[tuple[str, Protocol]], settings: dict[str, dict[str, Any]], dataset: Dataset
+) -> list[Protocol]:
+    """The protocols, each with the text that asks for it, with what was set of them."""
     found: dict[str, Protocol] = {}
     name = dataset.declared_as
-    for text in request.protocols:
-        protocol = read_protocol(text)
+    for text, protocol in declared:
         if protocol.name in settings:
             protocol = read_protocol(text, name, settings[protocol.name])
         if protocol.name in found:

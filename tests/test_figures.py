@@ -333,6 +333,21 @@ def test_a_roc_figure_is_as_legible_when_it_is_written(tmp_path):
     assert_legible(figure)
 
 
+def test_a_roc_figure_has_room_for_a_legend_of_broken_lines(tmp_path):
+    records, scores = scored({"rotnet": ("MAX", "ODIN")})
+    settings = {"lr": 1e-4, "momentum": 0.95, "weight_decay": 5e-4, "lr_end": 1e-6, "step_factor": 0.8}
+    changed = [
+        one.model_copy(update={"settings": {"rotnet": settings | {"epochs": epochs}}})
+        for epochs in (100, 200, 300)
+        for one in records
+        if one.seed
+    ]
+    figure = roc_and_histogram(records + changed, read_protocol("test2"), scores)
+    assert len(figure.axes) == 1 + 8
+    save(figure, tmp_path / "figure")
+    assert_legible(figure)
+
+
 def test_a_line_is_broken_where_nothing_was_run():
     records = [one for one in records_of("test2", "mnist", TWO) if one.case != "4"]
     figure = lines(records, read_protocol("test2"), "number of normal classes")

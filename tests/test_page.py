@@ -122,7 +122,6 @@ def test_the_command_for_a_number_that_is_not_there_makes_that_number(here):
     changed = ("--set", "pixels.power=3", "--set", "recipe.epochs=1")
     method = plugin("pixels", body="class Params(harness.Params):\n        power: int = 2")
     harness("run", "--protocol", path, "--method", f"{method}", "--case", "a", *changed)
-    Path("results/protocols").mkdir(exist_ok=True)
 
     def missing() -> list[str]:
         text = harness("leaderboard", "--protocol", path, "--format", "html").out

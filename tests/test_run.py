@@ -254,7 +254,7 @@ def test_a_tensor_that_was_kept_on_the_cpu_is_loaded_there(here, monkeypatch):
     from harness import run as carrying_out
 
     fitting = carrying_out._Fitting.__new__(carrying_out._Fitting)
-    fitting.method, fitting.fit, fitting.checkpoints = Reads(), None, here / "none" / "x"
+    fitting.method, fitting.checkpoints = Reads(), here / "none" / "x"
     fitting.fit = type("Fit", (), {"id": "x"})
     fitting.run = api.Run("meta", 0, None, None)
     fitting.worker = type("Worker", (), {"reporter": type("Silent", (), {"fit_reused": lambda fit: None})})

@@ -129,21 +129,21 @@ def _carry_out(
     if plan.jobs() or plan.skips():
         from rich.console import Console
 
-        from harness.environment import choose_device, every_device
+        from harness.environment import every_device
         from harness.executors import local, processes, ray
         from harness.plan import outstanding
         from harness.progress import reporter
         from harness.reporters import with_plugins
         from harness.run import Worker
 
-        chosen = "cpu" if cluster else choose_device(device)
+        devices = ["cpu"] if cluster else every_device(device)
         told = with_plugins(reporter(Console(stderr=True)), reporters, plugins, store.root)
-        worker = Worker(plugins, store, request.data, chosen, told, faster_by)
+        worker = Worker(plugins, store, request.data, devices[0], told, faster_by)
         try:
             if cluster:
                 ray.execute(plan, worker, cluster)
-            elif (fits := jobs or processes.at_once(plan, every_device(device))) > 1:
-                processes.execute(plan, worker, fits, every_device(device))
+            elif (fits := jobs or processes.at_once(plan, devices)) > 1:
+                processes.execute(plan, worker, fits, devices)
             else:
                 local.execute(plan, worker)
         except KeyboardInterrupt:

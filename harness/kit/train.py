@@ -68,7 +68,7 @@ def train_network(module: nn.Module, images: Tensor, loss: Loss, run: Run) -> No
     chosen = numerics.choose(run)
     module.to(memory_format=numerics.layout(run))
     optimizer = _optimizer(module, recipe, chosen.fused)
-    keeper = _Keeper(module, optimizer, loss, run)
+    keeper = _Keeper(module, optimizer, loss, run, chosen)
     done = keeper.resume()
     module.train()
     with (
@@ -119,13 +119,19 @@ def _epoch(
 class _Keeper:
     """Keeps a checkpoint of a long training; each training of a fit has its own."""
 
-    def __init__(self, module: nn.Module, optimizer: torch.optim.Optimizer, loss: Loss, run: Run):
+    def __init__(
+        self,
+        module: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        loss: Loss,
+        run: Run,
+        chosen: numerics.Numerics,
+    ):
         self.module, self.optimizer, self.run = module, optimizer, run
         self.path = run.next_checkpoint()
         # The record says one thing of how it was computed, which then holds from the first epoch on.
-        how = {name: run.numerics.get(name) for name in ("precision", "channels_last", "fused", "compile", "tf32")}
-        kind = torch.device(run.device).type
-        self.of = f"{checkpoint.closed_over(loss)} {kind} {how}" if self.path else ""
+        how = f"{torch.device(run.device).type} {chosen}"
+        self.of = f"{checkpoint.closed_over(loss)} {how}" if self.path else ""
         self.begun = self.kept = time.monotonic()
 
     def resume(self) -> dict[str, Any]:

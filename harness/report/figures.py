@@ -153,7 +153,8 @@ def _panels(cases: Sequence[Case]) -> list[Panel]:
                 panel.ticks.append(str(place) if match else case.name)
     for panel in panels.values():
         # Numbers of clusters such as 4, 8, 17, 44 double rather than add up.
-        if len({b - a for a, b in pairwise(panel.places.values())}) > 1 and min(panel.places.values()) > 0:
+        places = [*panel.places.values()]
+        if len({b - a for a, b in pairwise(places)}) > 1 and min(places) > 0:
             panel.places = {case: math.log2(place) for case, place in panel.places.items()}
             panel.partitions = {case: math.log2(place) for case, place in panel.partitions.items()}
     return list(panels.values())

@@ -49,25 +49,27 @@ def roc_and_histogram(
         return None
     first, columns = records[0], 2 if len(drawn) <= 8 else 3
     rows = math.ceil(len(drawn) / columns)
-    titles = {look: look.lines(LABEL_WIDTH * 2 // columns) for look in drawn.values()}
-    lines = [1 + title.count("\n") for title in titles.values()]
+    curves = []
+    for (variant, score), look in drawn.items():
+        mine = [record for record in records if Variant.of(record) == variant and score in record.scores]
+        mean = over_seeds([record.scores[score].auroc for record in mine]).mean
+        area = f": {mean:.3f}" + (f" ({len(mine)}/{seeds})" if len(mine) < seeds else "")
+        curves.append((look, look.lines(LABEL_WIDTH * 2 // columns), look.lines(LABEL_WIDTH, area), mine, score))
+    in_title = max(1 + title.count("\n") for _, title, *_ in curves)
+    in_legend = sum(1 + label.count("\n") for _, _, label, *_ in curves)
     with style():
         from matplotlib.figure import Figure
 
-        height = max((1.2 + 0.1 * max(lines)) * rows + 1.1, 3.7 + 0.16 * sum(lines))
+        height = max((1.2 + 0.1 * in_title) * rows + 1.1, 3.7 + 0.16 * in_legend)
         figure = Figure(figsize=(WIDTH, height), layout="constrained")
         left, right = figure.subfigures(1, 2, width_ratios=(5, 7))
         roc, small = left.subplots(), [*right.subplots(rows, columns, squeeze=False).flat]
-        for axes, ((variant, score), look) in zip(small, drawn.items(), strict=False):
-            mine = [record for record in records if Variant.of(record) == variant and score in record.scores]
+        for axes, (look, title, label, mine, score) in zip(small, curves, strict=False):
             pairs = [_pair(scores(record), score) for record in mine]
-            mean = over_seeds([record.scores[score].auroc for record in mine]).mean
-            area = f": {mean:.3f}" + (f" ({len(mine)}/{seeds})" if len(mine) < seeds else "")
-            label = look.lines(LABEL_WIDTH, area)
             roc.plot(*mean_roc(pairs), color=look.color, linestyle=look.linestyle, label=label)
             _draw_histogram(axes, *pairs[0])
-            longest = max(map(len, titles[look].splitlines()))
-            axes.set_title(titles[look], fontsize=min(8, 300 / columns / longest))
+            longest = max(map(len, title.splitlines()))
+            axes.set_title(title, fontsize=min(8, 300 / columns / longest))
         for unused in small[len(drawn) :]:
             unused.remove()
         _finish_roc(roc)

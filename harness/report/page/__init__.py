@@ -82,8 +82,9 @@ def claims(text: str) -> tuple[str, dict[str, Any]]:
     data = embedded(text, "data")
     entries = data.get("entries")
     for entry in entries if isinstance(entries, list) else ():
-        for drawn in ("roc", "histogram") if isinstance(entry, dict) else ():
-            entry.pop(drawn, None)
+        if isinstance(entry, dict):
+            entry.pop("roc", None)
+            entry.pop("histogram", None)
     return EMBEDDED.sub(r"\1", text), data
 
 
