@@ -1,9 +1,14 @@
 """Per-image scores kept small for publication: the rank of each image, and a few of the values.
 
 AUROC, its interval, ROC curves and paired differences depend on the order of the scores alone. Ranks keep it exactly,
-ties included, in about .6 of the space of float32 and .3 of that of float64; a histogram needs no more than some values
-between which to interpolate. Arrays of ranks are `normal.<score>` and `anomaly.<score>`, as scores are, of unsigned
-integers; the values are `values.<score>`, of float32 where that tells them apart.
+ties included, in about half the space of float32 and a quarter of that of float64; a histogram needs no more than some
+values between which to interpolate. Of a score X, an archive holds
+
+    rank0.X, rank1.X …   the bytes of its ranks, the lowest first: uint8, (n_normal + n_anomaly,) each, normal images
+                         first. Apart, since the high ones repeat themselves and the low ones do not.
+    values.X             what is kept of the values, (KEPT,), of float32 where that tells them apart
+
+or, as scores are, `normal.X` and `anomaly.X` where ranks do not suit.
 """
 
 from __future__ import annotations
@@ -14,8 +19,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import numpy as np
 
-KEPT = 257
-"""Values that are kept of a score, evenly spread over its ranks, the lowest and the highest among them."""
+KEPT = 129
+"""Values that are kept of a score: the lowest, the highest, and closer together the closer they are to these, where
+scores lie far apart and the cases of interest are."""
 MANY = 4 * KEPT
 """Distinct values from which on ranks are smaller."""
 APART = 8
@@ -29,52 +35,69 @@ def to_ranks(scores: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """
     import numpy as np
 
-    made = dict(scores)
+    made: dict[str, np.ndarray] = {}
     for name in [one.removeprefix("normal.") for one in scores if one.startswith("normal.")]:
-        normal, anomaly = scores[f"normal.{name}"], scores[f"anomaly.{name}"]
-        distinct, ranks = np.unique(np.concatenate([normal, anomaly]).astype(np.float64), return_inverse=True)
-        if len(distinct) < MANY:
-            continue
-        kept = distinct[_kept(len(distinct))]
-        with np.errstate(over="ignore"):
-            short = kept.astype(np.float32)
-        for values in (short, kept):
-            if _tells_apart(values, len(distinct)):
-                ranks = ranks.astype(np.min_scalar_type(len(distinct) - 1))
-                made[f"normal.{name}"], made[f"anomaly.{name}"] = ranks[: len(normal)], ranks[len(normal) :]
-                made[f"values.{name}"] = values
-                break
+        parts = {part: scores[part] for part in (f"normal.{name}", f"anomaly.{name}")}
+        distinct, ranks = np.unique(np.concatenate([*parts.values()]).astype(np.float64), return_inverse=True)
+        values = _values(distinct)
+        if values is None:
+            made |= parts
+        else:
+            made |= {f"rank{i}.{name}": byte for i, byte in enumerate(_bytes(ranks))} | {f"values.{name}": values}
     return made
 
 
-def from_ranks(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Scores of what `to_ranks` made: the order and the ties are those of the scores, the values about theirs."""
-    made = {name: array for name, array in arrays.items() if not name.startswith("values.")}
+def from_ranks(arrays: Mapping[str, np.ndarray], n_normal: int) -> dict[str, np.ndarray]:
+    """Scores of what `to_ranks` made: the order and the ties are those of the scores, the values about theirs.
+
+    Raises:
+        ValueError: no ranks of as many images as there are.
+    """
+    import numpy as np
+
+    made = dict(arrays)
     for name in [one.removeprefix("values.") for one in arrays if one.startswith("values.")]:
-        parts = [f"normal.{name}", f"anomaly.{name}"]
-        count = 1 + max(int(arrays[part].max()) for part in parts)
-        values = _interpolated(arrays[f"values.{name}"], count)
-        made |= {part: values[arrays[part]] for part in parts}
+        kept = made.pop(f"values.{name}").astype(np.float64)
+        ranks = np.stack([made.pop(f"rank{i}.{name}") for i in range(4) if f"rank{i}.{name}" in made], 1)
+        ranks = ranks @ 256 ** np.arange(ranks.shape[1])
+        count = 1 + int(ranks.max())
+        if count > len(ranks):
+            raise ValueError(f"{name}: ranks up to {count - 1} of {len(ranks)} images")
+        values = np.interp(np.arange(count), _kept(count), kept)[ranks]
+        made |= {f"normal.{name}": values[:n_normal], f"anomaly.{name}": values[n_normal:]}
     return made
+
+
+def _bytes(ranks: np.ndarray) -> np.ndarray:
+    """(bytes, n): those that the highest rank needs, the lowest first."""
+    import numpy as np
+
+    return ranks.astype("<u4").view(np.uint8).reshape(-1, 4).T[: (int(ranks.max()).bit_length() + 7) // 8]
+
+
+def _values(distinct: np.ndarray) -> np.ndarray | None:
+    """What is kept of sorted values, if that tells them all apart: interpolated, they grow with each rank."""
+    import numpy as np
+
+    count = len(distinct)
+    if count < MANY:
+        return None
+    kept = distinct[_kept(count)]
+    with np.errstate(over="ignore"):
+        short = kept.astype(np.float32)
+    for values in (short, kept):
+        again = np.interp(np.arange(count), _kept(count), values.astype(np.float64))
+        step = np.spacing(np.abs(again))
+        if np.isfinite(again).all() and (np.diff(again) > APART * np.maximum(step[1:], step[:-1])).all():
+            return values
+    return None
 
 
 def _kept(count: int) -> np.ndarray:
-    """The ranks, of `count`, whose values are kept."""
+    """The ranks, of `count`, whose values are kept: neighbours at both ends, further apart with the square of the way
+    to the middle."""
     import numpy as np
 
-    return np.linspace(0, count - 1, KEPT).round().astype(np.int64)
-
-
-def _tells_apart(values: np.ndarray, count: int) -> bool:
-    """Whether what is interpolated between the values grows with each of `count` ranks."""
-    import numpy as np
-
-    again = _interpolated(values, count)
-    step = np.spacing(np.abs(again))
-    return bool(np.isfinite(again).all() and (np.diff(again) > APART * np.maximum(step[1:], step[:-1])).all())
-
-
-def _interpolated(kept: np.ndarray, count: int) -> np.ndarray:
-    import numpy as np
-
-    return np.interp(np.arange(count), _kept(count), np.asarray(kept, np.float64))
+    half = np.arange(KEPT // 2 + 1)
+    lower = np.rint(half + (half / half[-1]) ** 2 * ((count - 1) / 2 - half[-1])).astype(np.int64)
+    return np.concatenate([lower, count - 1 - lower[-2::-1]])

@@ -246,7 +246,7 @@ class Store:
         sizes = {"normal": record.n_normal, "anomaly": record.n_anomaly}
         shapes = {f"{part}.{name}": (n,) for part, n in sizes.items() for name in record.scores}
         try:
-            found = from_ranks(read_npz(data))
+            found = from_ranks(read_npz(data), record.n_normal)
             fine = {name: values.shape for name, values in found.items()} == shapes
             fine = fine and all(v.dtype.kind == "f" and v.size and np.isfinite(v).all() for v in found.values())
         except Exception:  # of the right digest, but no archive of ours: zipfile and numpy raise almost anything

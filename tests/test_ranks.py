@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from harness.arrays import npz
 from harness.metrics import measure
-from harness.ranks import KEPT, MANY, from_ranks, to_ranks
+from harness.ranks import MANY, from_ranks, to_ranks
 
 SPREADS = {
     "normal": lambda draw, n: draw.normal(size=n),
@@ -40,7 +40,7 @@ def order(values):
 def test_order_and_ties_are_kept_whatever_the_values(spread, seed, n):
     given = scores(spread, seed, n)
     ranks = to_ranks(given)
-    made = from_ranks(ranks)
+    made = from_ranks(ranks, n)
     assert set(made) == set(given)
     for name in ("A", "B"):
         assert (order(both(made, name)) == order(both(given, name))).all()
@@ -57,16 +57,18 @@ def test_scores_that_ranks_do_not_suit_stay_as_they_are(spread):
 @pytest.mark.parametrize("spread", ["normal", "float32", "ties", "many sizes"])
 def test_a_number_is_the_same_and_a_value_nearly(spread):
     given = scores(spread, 0)
-    made = from_ranks(to_ranks(given))
+    made = from_ranks(to_ranks(given), 3000)
     assert measure(made["normal.A"], made["anomaly.A"]) == measure(given["normal.A"], given["anomaly.A"])
     exact, near = np.sort(both(given)), np.sort(both(made))
     assert (near[0], near[-1]) == pytest.approx((exact[0], exact[-1]), rel=1e-7)
-    # No value leaves the stretch between two that are kept, so no bar of a histogram gains more than such a stretch.
-    cuts = np.quantile(exact, np.linspace(0.05, 0.95, 19))
-    assert np.abs(np.searchsorted(near, cuts) - np.searchsorted(exact, cuts)).max() <= 1.1 * len(exact) / (KEPT - 1)
+    # No value leaves the stretch between two that are kept, so no bar of a histogram gains more than such a stretch:
+    # of 1.6 % of the images in the middle, of .2 % at what a histogram ends with.
+    for share, most in {0.005: 0.002, 0.1: 0.007, 0.5: 0.016, 0.9: 0.007, 0.995: 0.002}.items():
+        cut = np.quantile(exact, share)
+        assert abs(np.searchsorted(near, cut) - np.searchsorted(exact, cut)) <= 1.1 * most * len(exact)
 
 
 def test_ranks_are_small():
-    for spread, share in {"normal": 0.3, "float32": 0.6}.items():
+    for spread, share in {"normal": 0.25, "float32": 0.5}.items():
         given = scores(spread, 0, 5000, names=("A",))
         assert len(npz(to_ranks(given))) < share * len(npz(given))
