@@ -20,8 +20,8 @@ EXAMPLE = Table(
     title="Test 9: made up",
     head=[["", "RotNet", "RotNet", "SSL"], ["Normal", "MAX", "ODIN", "KL"]],
     rows=[
-        ["0 & 1", Cell("0.91", 0.9125, bold=True), Cell("0.90", 0.9), Cell("–", title="needs 2 clusters")],
-        [Cell("dog_1", href="dog.html"), Cell("0.50", 0.5), Cell("0.25", 0.25), Cell("1.00", 1.0)],
+        ["0 & 1", Cell("0.91", 0.9125, bold=True), Cell("0.90", 0.9), Cell("–")],
+        ["dog_1", Cell("0.50", 0.5), Cell("0.25", 0.25), Cell("1.00", 1.0)],
         ["Average", Cell("0.71", 0.70625), Cell("0.58", 0.575), "–"],
     ],
     notes=["3 seeds", "100% of images"],
@@ -35,7 +35,7 @@ BY_HAND["md"] = """\
 | Normal | RotNet MAX | RotNet ODIN | SSL KL |
 | --- | ---: | ---: | ---: |
 | 0 &amp; 1 | **0.91** | 0.90 | – |
-| [dog\\_1](dog.html) | 0.50 | 0.25 | 1.00 |
+| dog\\_1 | 0.50 | 0.25 | 1.00 |
 | Average | 0.71 | 0.58 | – |
 
 - 3 seeds
@@ -50,8 +50,8 @@ BY_HAND["html"] = """\
 <tr><th scope="col">MAX</th><th scope="col">ODIN</th><th scope="col">KL</th></tr>
 </thead>
 <tbody>
-<tr><th scope="row">0 &amp; 1</th><td><strong>0.91</strong></td><td>0.90</td><td title="needs 2 clusters">–</td></tr>
-<tr><th scope="row"><a href="dog.html">dog_1</a></th><td>0.50</td><td>0.25</td><td>1.00</td></tr>
+<tr><th scope="row">0 &amp; 1</th><td><strong>0.91</strong></td><td>0.90</td><td>–</td></tr>
+<tr><th scope="row">dog_1</th><td>0.50</td><td>0.25</td><td>1.00</td></tr>
 </tbody>
 <tfoot>
 <tr><th scope="row">Average</th><td>0.71</td><td>0.58</td><td>–</td></tr>
@@ -134,24 +134,6 @@ def test_csv_keeps_numbers_whole_and_disarms_formulas():
     assert read[1:] == ["'=1+1", "'+1", "'-1", "'@SUM(A1)", "'=1", "a=b", "5"]
 
 
-@pytest.mark.parametrize(
-    ("href", "link"),
-    [
-        ("runs/a b.html#x", "runs/a%20b.html#x"),
-        ("https://example.org/?a=1&b=2", "https://example.org/?a=1&b=2"),
-        ('x)"><|', "x%29%22%3E%3C%7C"),
-        ("a\ud800", "a?"),
-        ("JavaScript:alert(1)", None),
-        ("http://[", None),
-        ("", None),
-    ],
-)
-def test_links_lead_to_pages_only(href, link):
-    table = Table("T", [["h"]], [[Cell("here", href=href)]])
-    for page in (render(table, "html"), MARKDOWN.render(render(table, "md"))):
-        assert Page(page).links == ([link] if link else [])
-
-
 # Hostile names
 
 SPECIAL = st.text(st.sampled_from("|\\`*_[]()<>&\"'~#$%^{}=+-@!:;,./1 a\n\r\t\0\x1b\u2028\u202e\ud800é–"), max_size=12)
@@ -168,8 +150,7 @@ def hostile(draw):
     head = draw(st.lists(NAMES.filter(visible), min_size=2, max_size=2))
     rows = draw(st.lists(st.lists(NAMES, min_size=2, max_size=2), min_size=1, max_size=3))
     bold = draw(st.booleans())
-    href = draw(st.none() | st.just("a.html"))
-    table = Table(title, [head], [[Cell(text, None, bold, href, title) for text in row] for row in rows], [note])
+    table = Table(title, [head], [[Cell(text, None, bold) for text in row] for row in rows], [note])
     return table, visible(title), [*map(visible, head)], [[*map(visible, row)] for row in rows], visible(note)
 
 
@@ -184,8 +165,6 @@ class Page(HTMLParser):
     def __init__(self, page: str):
         super().__init__(convert_charrefs=True)
         self.tags: list[str] = []
-        self.links: list[str | None] = []
-        self.tips: list[str | None] = []
         self.blocks: dict[str, list[str]] = {"caption": [], "h3": [], "th": [], "td": [], "li": []}
         self.block: list[str] | None = None
         self.feed(page)
@@ -193,8 +172,6 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag, attributes):
         self.tags.append(tag)
-        self.links += [value for name, value in attributes if name == "href"]
-        self.tips += [value for name, value in attributes if name == "title"]
         if tag in self.blocks:
             self.block = self.blocks[tag]
             self.block.append("")
@@ -215,10 +192,9 @@ class Page(HTMLParser):
     handle_decl = handle_pi = unknown_decl = handle_comment
 
 
-def marks(table: Table, tag: str, empty: bool = True) -> int:
-    """How many cells should carry an <a> or a <strong>."""
-    cells = [cell for row in table.rows for cell in row if empty or visible(cell.text)]
-    return sum(bool(cell.href) if tag == "a" else cell.bold for cell in cells)
+def marks(table: Table, empty: bool = True) -> int:
+    """How many cells should carry a <strong>."""
+    return sum(cell.bold for row in table.rows for cell in row if empty or visible(cell.text))
 
 
 @given(hostile())
@@ -229,11 +205,10 @@ def test_html_reads_back(drawn):
     assert page.blocks["th"] == head + [row[0] for row in rows]
     assert page.blocks["td"] == [row[1] for row in rows]
     assert page.blocks["li"] == [note]
-    assert page.tips == [title for row in table.rows for cell in row if cell.title]
     tags = {tag: page.tags.count(tag) for tag in page.tags}
     n = len(rows)
     expected = {"table": 1, "caption": 1, "thead": 1, "tbody": 1, "tr": n + 1, "th": n + 2, "td": n, "ul": 1, "li": 1}
-    expected |= {tag: marks(table, tag) for tag in ("a", "strong") if marks(table, tag)}
+    expected |= {"strong": marks(table)} if marks(table) else {}
     assert tags == expected
 
 
@@ -253,7 +228,7 @@ def test_markdown_reads_back(drawn):
     assert [block.strip() for block in page.blocks["li"]] == [note]
     n = len(rows)
     expected = {"h3": 1, "table": 1, "thead": 1, "tbody": 1, "tr": n + 1, "th": 2, "td": 2 * n, "ul": 1, "li": 1}
-    expected |= {tag: marks(table, tag, empty=False) for tag in ("a", "strong") if marks(table, tag, empty=False)}
+    expected |= {"strong": marks(table, empty=False)} if marks(table, empty=False) else {}
     assert {tag: page.tags.count(tag) for tag in page.tags} == expected
 
 

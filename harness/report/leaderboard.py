@@ -9,7 +9,7 @@ from statistics import fmean
 from typing import Any
 
 from harness.errors import HarnessError
-from harness.metrics import Summary, over_seeds, pooled_interval
+from harness.metrics import Summary, over_seeds
 from harness.paths import protocol_files
 from harness.protocol import Case, Protocol, carried, read_protocol
 from harness.records import Record, slug
@@ -312,10 +312,7 @@ def table_cell(cases: list[list[Record]], score: str, seeds: list[int]) -> Cell:
     if number is None:
         return Cell(INCOMPLETE if any(shown_value(record, score) is not None for record in records) else NOT_RUN)
     spread = f" ± {number.std:.3f}" if number.std is not None else ""
-    text = f"{number.mean:.3f}{spread}{_part(number.n, cases, seeds)}"
-    metrics = [record.scores[score] for record in records if score in record.scores and len(cases) == 1]
-    low, high = pooled_interval(metrics) if metrics else (None, None)
-    return Cell(text, number.mean, title=f"95 % interval {low:.3f} to {high:.3f}" if metrics else None)
+    return Cell(f"{number.mean:.3f}{spread}{_part(number.n, cases, seeds)}", number.mean)
 
 
 def summary(cases: list[list[Record]], score: str) -> Summary | None:

@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 from itertools import groupby
-from urllib.parse import quote, urlsplit
 
 from harness.errors import HarnessError, one_line
 from harness.spec import suggest
@@ -28,10 +27,6 @@ class Cell:
     value: float | None = None
     """The number behind the text, which CSV gives at full precision. A column that has any is set flush right."""
     bold: bool = False
-    href: str | None = None
-    """In Markdown and HTML the cell links there, if that is a relative, http or https address."""
-    title: str | None = None
-    """What HTML shows when the pointer rests on the cell."""
 
 
 @dataclass(frozen=True)
@@ -107,15 +102,6 @@ def stacked(tables: Sequence[Table]) -> Table:
     return Table("", [["table", *names]], rows)
 
 
-def _address(href: str | None) -> str | None:
-    """The address with every character quoted that could end it, or None if it is none to be followed."""
-    try:
-        safe = href and urlsplit(href).scheme in ("", "http", "https")
-    except ValueError:  # not an address at all
-        safe = False
-    return quote(href, safe="/:?#&=%+,@-._", errors="replace") if safe else None
-
-
 def _flat(table: Table) -> list[str]:
     return [f"{group} {name}" if group else name for group, name in table.columns]
 
@@ -140,9 +126,7 @@ def _md(text: str) -> str:
 
 
 def _md_cell(cell: Cell) -> str:
-    text, address = _md(cell.text), _address(cell.href)
-    if text and address:
-        text = f"[{text}]({address})"
+    text = _md(cell.text)
     return f"**{text}**" if text and cell.bold else text
 
 
@@ -186,13 +170,7 @@ def _html_row(row: list[Cell]) -> str:
 
 
 def _html_cell(cell: Cell, tag: str, attributes: str = "") -> str:
-    text, address = _html(cell.text), _address(cell.href)
-    if address:
-        text = f'<a href="{escape(address)}">{text}</a>'
-    if cell.bold:
-        text = f"<strong>{text}</strong>"
-    if cell.title:
-        attributes += f' title="{_html(cell.title)}"'
+    text = f"<strong>{_html(cell.text)}</strong>" if cell.bold else _html(cell.text)
     return f"<{tag}{attributes}>{text}</{tag}>"
 
 
