@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from harness.errors import DataMissing, Diverged, HarnessError
     from harness.hookspecs import hookimpl
     from harness.method import Images, Method, Run, Task
-    from harness.progress import Reporter
     from harness.recipe import Recipe
+    from harness.reporter import Reporter
     from harness.spec import Params
 
 _HOME = {
@@ -28,7 +28,7 @@ _HOME = {
     "Method": "method",
     "Params": "spec",
     "Recipe": "recipe",
-    "Reporter": "progress",
+    "Reporter": "reporter",
     "Run": "method",
     "Task": "method",
     "hookimpl": "hookspecs",

@@ -18,8 +18,8 @@ from harness.plugins import Plugins
 from harness.spec import digest
 
 ENGINE = 1
-"""The version of what trains and scores: counted up when a change to `harness.kit`, `harness.fitting` or `harness.run`
-changes numbers by more than rounding, or than other random draws do, as another seed would."""
+"""The version of what trains and scores: counted up when a change to `harness.kit`, `harness.fitting` or
+`harness.scoring` changes numbers by more than rounding, or than other random draws do, as another seed would."""
 
 
 def dataset_digest(dataset: Dataset) -> str:

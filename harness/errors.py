@@ -1,4 +1,4 @@
-"""What goes wrong by the user's hand: always one clear line that names the place and the mend."""
+"""What the user can mend: always one clear line that names the place and the mend."""
 
 import traceback
 from collections.abc import Iterable
@@ -39,10 +39,11 @@ class HarnessError(Exception):
 
 
 class DataMissing(HarnessError):
-    """A data set's files are not where they should be; the message says what to put where."""
+    """A data set's files are not where they should be; the message says what to put where. The other fits would fare no
+    better, so that a run ends with it, and nothing is recorded as failed."""
 
 
-class DataDamaged(DataMissing):
+class DataDamaged(HarnessError):
     """A file of a data set is there, but can't be read. Fits that need it fail, with this as their reason."""
 
 

@@ -1,15 +1,114 @@
-"""What fitting a method takes, in a run as in a contract test: its task, its labels, and a method within another."""
+"""A fit: found or trained; and what that takes, in a contract test, too: a task, labels, a method within another."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+import contextlib
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
+from harness import kit
+from harness.dataset import Dataset
+from harness.digests import plugged_networks, require_named
+from harness.environment import processor, seeded, threads
+from harness.fits import KeptFit
 from harness.method import Images, Method, Run, Task
+from harness.peak import Peak
+from harness.plan import Fit
+from harness.recipe import recipe_of_fit
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from harness.run import Worker
+
+
+class Fitting:
+    """A method, fitted: from the store if its fit is finished there, else by training."""
+
+    def __init__(self, worker: Worker, fit: Fit, dataset: Dataset):
+        self.worker, self.fit, self.dataset = worker, fit, dataset
+        self.epochs = 1
+        """That were reported; a method that reports none has looked at its images once, as far as anyone knows."""
+        cls = worker.plugins.get("method", fit.method)
+        self.method: Method = cls(cls.Params(**fit.params))
+        recipe = recipe_of_fit(fit.recipe)
+        self.run = Run(worker.device, fit.seed, recipe, self.method.params, self._epoch, faster_by=worker.faster_by)
+        self.run.fitted = self._another
+
+    def find_or_train(self, digests: dict[str, str]) -> None:
+        """See to it that the method is fitted; `about` then says what its fit was, and how it went."""
+        for name in plugged_networks(self.fit.recipe):
+            kit.BUILDERS[name] = self.worker.plugins.get("network", name)
+        fits = self.worker.store.fits
+        self.checkpoints = fits.checkpoints(self.fit.id, digests)
+        found = fits.find(self.fit.id, digests)
+        self.about = self._load(*found) if found else self._train(digests)
+        switch_to_scoring(self.method)
+
+    def _load(self, kept: KeptFit, state: Mapping[str, Tensor]) -> KeptFit:
+        """Fill the method with what it learnt; checkpoints of an earlier attempt are of no more use."""
+        self.worker.reporter.fit_reused(self.fit)
+        self.method.build(Task(**kept.task), self.run)
+        here = {name: tensor if name in kept.on_cpu else tensor.to(self.run.device) for name, tensor in state.items()}
+        self.method.load(here)
+        self.run.notes, self.run.numerics = dict(kept.diagnostics), dict(kept.numerics)
+        self.forget_checkpoints()
+        return kept
+
+    def _train(self, digests: dict[str, str]) -> KeptFit:
+        """Train the method, and keep what it learnt if it says what that is."""
+        fit, run = self.fit, self.run
+        self.worker.reporter.fit_started(fit)
+        images, classes = self.dataset.load("train", fit.normal)
+        labels = cluster_index(fit.clusters, fit.normal)[classes] if fit.labels else None
+        task = task_of(images, len(fit.clusters) if fit.labels else None)
+        run.checkpoints = self.checkpoints
+        peak, started = Peak(run.device), time.perf_counter()
+        # A method may go elsewhere; and what a data set has drawn, or seeded, in loading is nothing to the training.
+        with seeded(fit.seed), contextlib.chdir("."):
+            self.method.build(task, run)
+            self.method.fit(Images(images, labels), run)
+        seconds = time.perf_counter() - started + run.seconds_before
+        run.numerics = {"threads": threads(), **run.numerics, "device": run.device, "processor": processor(run.device)}
+        if self.worker.jobs > 1:
+            run.numerics["jobs"] = self.worker.jobs
+        kept = KeptFit(
+            fit=fit.model_dump(mode="json"),
+            task=asdict(task),
+            digests=digests,
+            seconds=seconds,
+            images_per_second=per_second(len(images) * self.epochs, seconds),
+            peak_memory_mib=peak.mib,
+            diagnostics=run.notes,
+            numerics=run.numerics,
+        )
+        state = self.method.state()
+        if state is not None:
+            self.worker.store.fits.keep(fit.id, kept, state)
+            self.forget_checkpoints()  # else they are all that is left of the training, until all is scored
+        return kept
+
+    def _epoch(self, epoch: int, epochs: int, loss: float) -> None:
+        self.epochs = max(self.epochs, epoch)
+        self.worker.reporter.epoch(self.fit, epoch, epochs, loss)
+
+    def forget_checkpoints(self) -> None:
+        """Also those of other versions of the method or the data."""
+        for folder in self.checkpoints.parent.glob(f"{self.fit.id}-*"):
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _another(self, name: str, images: Tensor) -> Method:
+        """See `Run.fitted`."""
+        cls = self.worker.plugins.get("method", name)
+        require_named(self.worker.plugins, name, self.fit.params)
+        slot = self.run.next_checkpoint()
+        own = {"checkpoints": slot and slot.with_suffix(""), "trainings": 0}
+        method, run = fit_another(cls, images, self.run, recipe=recipe_of_fit(self.fit.recipe, name), **own)
+        self.run.seconds_before = run.seconds_before
+        return method
 
 
 def switch_to_scoring(method: Method) -> None:
@@ -24,13 +123,13 @@ def fit_another(cls: type[Method], images: Tensor, run: Run, **own: Any) -> tupl
     What it notes is not recorded."""
     method = cls(cls.Params())
     run = replace(run, params=method.params, notes={}, numerics={}, **own)
-    method.build(describe(images, None), run)
+    method.build(task_of(images, None), run)
     method.fit(Images(images), run)
     switch_to_scoring(method)
     return method, run
 
 
-def describe(images: Tensor, n_clusters: int | None) -> Task:
+def task_of(images: Tensor, n_clusters: int | None) -> Task:
     """What a method may know of its training images in advance."""
     import torch
 
@@ -51,3 +150,8 @@ def cluster_index(clusters: Sequence[Sequence[str]], classes: Sequence[str]) -> 
 
     owner = {name: k for k, cluster in enumerate(clusters) for name in cluster}
     return torch.tensor([owner.get(name, -1) for name in classes])
+
+
+def per_second(images: int, seconds: float) -> float:
+    """To four digits."""
+    return float(f"{images / max(seconds, 1e-9):.4g}")

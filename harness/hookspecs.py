@@ -39,7 +39,8 @@ def register_networks(register: Callable) -> None:
 
 @hookspec
 def register_scores(register: Callable) -> None:
-    """`register("Energy", energy)`: `energy(logits) -> (M,)` of logits (M, K) float64; higher = more anomalous.
+    """`register("Energy", energy)`: `energy(logits) -> (M,)` of logits (M, K) float64; higher = more anomalous. Both
+    are torch tensors on the CPU.
 
     `--score Energy` adds it to every method that has logits, without training anew.
     """
@@ -47,7 +48,8 @@ def register_scores(register: Callable) -> None:
 
 @hookspec
 def register_metrics(register: Callable) -> None:
-    """`register("fpr80", fpr80)`: `fpr80(normal, anomaly) -> float` of scores (N,) and (M,) float64.
+    """`register("fpr80", fpr80)`: `fpr80(normal, anomaly) -> float` of scores, NumPy arrays (N,) and (M,) float64,
+    higher = more anomalous.
 
     `--metric fpr80` measures it for every score, and records it beside the AUROC.
     """
@@ -57,6 +59,6 @@ def register_metrics(register: Callable) -> None:
 def register_reporters(register: Callable) -> None:
     """`register(MyReporter)`, a `harness.Reporter` subclass: `--reporter NAME` has it told of all that happens.
 
-    Its methods are the events of a run: `begin` and `end`; `fit_started`, `fit_reused` and `fit_finished`; `epoch`;
-    `scoring`; `evaluated` and `failed`.
+    It is made as `MyReporter(results)`, with the results folder. Its methods are the events of a run: `begin` and
+    `end`; `fit_started`, `fit_reused` and `fit_finished`; `epoch`; `scoring`; `evaluated` and `failed`.
     """

@@ -254,8 +254,8 @@ def _check_class(kind: str, cls: Any, source: Source) -> None:
     """Refuse a class that does not keep to its contract's declarations."""
     from harness.dataset import Dataset
     from harness.method import Method
-    from harness.progress import Reporter
     from harness.recipe import Recipe
+    from harness.reporter import Reporter
 
     base = {"method": Method, "dataset": Dataset, "reporter": Reporter}[kind]
     if not (isinstance(cls, type) and issubclass(cls, base)):

@@ -8,40 +8,11 @@ import rich.console
 import rich.progress
 from rich.constrain import Constrain
 
+from harness.reporter import Reporter
+
 if TYPE_CHECKING:
     from harness.plan import Evaluation, Fit, Plan
     from harness.records import Record
-
-
-class Reporter:
-    """Told of everything that happens. This one keeps silent; subclasses show it."""
-
-    def begin(self, plan: Plan) -> None:
-        """The plan is made; its jobs are carried out next."""
-
-    def fit_started(self, fit: Fit) -> None:
-        """A fit is about to be trained."""
-
-    def fit_reused(self, fit: Fit) -> None:
-        """A finished fit was found, and is scored again without training."""
-
-    def epoch(self, fit: Fit, epoch: int, epochs: int, loss: float) -> None:
-        """A running fit has finished an epoch (from 1) with this mean loss."""
-
-    def scoring(self, fit: Fit) -> None:
-        """A running fit is trained; its test images are scored next."""
-
-    def evaluated(self, evaluation: Evaluation, record: Record) -> None:
-        """An evaluation is recorded."""
-
-    def failed(self, evaluation: Evaluation, reason: str) -> None:
-        """An evaluation is recorded as failed."""
-
-    def fit_finished(self, fit: Fit) -> None:
-        """A fit and all its evaluations are over."""
-
-    def end(self) -> None:
-        """Nothing more will come."""
 
 
 class Lines(Reporter):
@@ -164,6 +135,17 @@ def describe(fit: Fit) -> str:
     return f"{fit.method} on {fit.dataset} {normal}, seed {fit.seed}"
 
 
-def reporter(console: rich.console.Console) -> Reporter:
+class Console(rich.console.Console):
+    """On stderr. Its reader may go away, as a pager does: the run goes on, in silence."""
+
+    def __init__(self) -> None:
+        super().__init__(stderr=True)
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+
+
+def on_stderr() -> Lines:
     """The right one for where the output goes."""
+    console = Console()
     return Live(console) if console.is_terminal else Lines(console)

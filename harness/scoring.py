@@ -1,11 +1,22 @@
-"""The scores of a method: asked for, checked, and made ready to be kept."""
+"""The scores of a fitted method: asked for, checked, measured and recorded."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from harness.dataset import Dataset
+from harness.environment import seeded
+from harness.errors import DataMissing
+from harness.extras import added_metrics, added_scores, names_of
+from harness.fitting import Fitting, cluster_index, per_second
 from harness.method import Method
+from harness.metrics import measure
+from harness.plan import Evaluation
+from harness.records import Record
 
 if TYPE_CHECKING:
     import numpy as np
@@ -13,6 +24,140 @@ if TYPE_CHECKING:
 
 CHUNK = 2000
 """Test images handed to a method at a time: bounds the memory, whatever a method makes of them."""
+NEIGHBOURS = 200
+"""K of the accuracy among K neighbours that every method with an embedding has, where there are as many training
+images (Ye et al. 2019)."""
+
+
+class Scoring:
+    """A fitted method's evaluations, on test images that they share."""
+
+    def __init__(self, fitting: Fitting, test: TestImages):
+        self.worker, self.fit, self.dataset = fitting.worker, fitting.fit, fitting.dataset
+        self.method, self.run, self.about = fitting.method, fitting.run, fitting.about
+        self.test = test
+        self.outputs: dict[str, Output] = {}
+
+    def evaluate(self, evaluation: Evaluation) -> Record:
+        """Score one evaluation and record it, as failed if the scores are not what a method promises."""
+        try:
+            record = self._record(evaluation)
+        except (KeyboardInterrupt, DataMissing):
+            raise
+        except BaseException as error:
+            return self.worker.fail(evaluation, error)
+        self.worker.reporter.evaluated(evaluation, record)
+        return record
+
+    def _record(self, evaluation: Evaluation) -> Record:
+        output = self._output(evaluation)
+        scores, seconds = output.scores, output.seconds
+        normal, anomaly = self.test.places(evaluation.normal), self.test.places(evaluation.anomaly)
+        record = self.worker.record(
+            evaluation,
+            status="ok",
+            scores={name: measure(values[normal], values[anomaly]) for name, values in scores.items()},
+            metrics=added_metrics(names_of("metric", evaluation.digests), scores, normal, anomaly, self.worker.plugins),
+            accuracy=output.accuracy,
+            knn_accuracy=output.knn_accuracy,
+            n_normal=len(normal),
+            n_anomaly=len(anomaly),
+            fit_seconds=round(self.about.seconds, 3),
+            score_seconds=round(seconds, 3),
+            n_train=self.about.task["n_images"],
+            train_images_per_second=self.about.images_per_second,
+            score_images_per_second=per_second(len(self.test.images), seconds),
+            peak_memory_mib=self.about.peak_memory_mib,
+            diagnostics=self.run.notes,
+            numerics=self.run.numerics,
+        )
+        parts = {"normal": normal, "anomaly": anomaly}
+        arrays = {f"{p}.{name}": compact(values[at]) for p, at in parts.items() for name, values in scores.items()}
+        return self.worker.store.write(record, arrays)
+
+    def _output(self, evaluation: Evaluation) -> Output:
+        """Evaluations share what a method makes of the test images; other scoring parameters ask for more."""
+        added = names_of("score", evaluation.digests)
+        key = repr([sorted(evaluation.scoring.items()), added])
+        if key not in self.outputs:
+            self.worker.reporter.scoring(self.fit)
+            self.method.params = self.run.params = type(self.method.params)(**evaluation.params)
+            started = time.perf_counter()
+            with self._call():
+                scores = checked_scores(self.method, self.test.images)
+                scores |= added_scores(added, self.method, self.test.images, self.run, self.worker.plugins)
+            seconds = time.perf_counter() - started
+            self.outputs[key] = Output(scores, seconds, self._accuracy(), self._knn_accuracy(evaluation))
+        return self.outputs[key]
+
+    @contextlib.contextmanager
+    def _call(self) -> Iterator[None]:
+        """Around each call of the method: its draws depend on the seed alone, and it may go elsewhere."""
+        with seeded(self.fit.seed), contextlib.chdir("."):
+            yield
+
+    def _accuracy(self) -> float | None:
+        """The share of normal test images whose sub-cluster is predicted right. Only the harness sees these labels."""
+        predict = getattr(self.method, "predict", None)
+        if predict is None or not self.fit.labels:
+            return None
+        places = self.test.places(self.fit.normal)
+        truth = cluster_index(self.fit.clusters, self.test.classes)[self.test.labels[places]]
+        with self._call():
+            predicted = predict(self.test.images[places])
+        shape = tuple(predicted.shape)
+        if shape != truth.shape:
+            raise ValueError(f"predict() returned the shape {shape} for {len(truth)} images; want ({len(truth)},)")
+        return round((predicted.cpu() == truth).double().mean().item(), 6)
+
+    def _knn_accuracy(self, evaluation: Evaluation) -> dict[str, float]:
+        """The same for the classes of the K nearest training images, by K: 200, and the `k` that the method scores
+        by, if it has one."""
+        if not hasattr(self.method, "embed"):
+            return {}
+        from harness.kit.neighbours import knn_accuracy
+
+        images, labels = self.dataset.load("train", self.fit.normal)
+        places = self.test.places(self.fit.normal)
+        truth = cluster_index([[name] for name in self.fit.normal], self.test.classes)[self.test.labels[places]]
+        with self._call():
+            near = self.method.embed(images)
+        with self._call():
+            queries = self.method.embed(self.test.images[places])
+        own = evaluation.scoring.get("k")
+        wanted = sorted({own if type(own) is int and own > 0 else NEIGHBOURS, NEIGHBOURS})
+        return {str(k): round(knn_accuracy(near, labels, queries, truth, k), 6) for k in wanted if k <= len(near)}
+
+
+@dataclass
+class Output:
+    """What a fitted method makes of the test images."""
+
+    scores: dict[str, np.ndarray]
+    seconds: float
+    """That it took to score them."""
+    accuracy: float | None
+    knn_accuracy: dict[str, float]
+
+
+@dataclass
+class TestImages:
+    """The test images of some classes."""
+
+    classes: tuple[str, ...]
+    images: Tensor
+    labels: Tensor
+
+    @classmethod
+    def load(cls, dataset: Dataset, classes: tuple[str, ...]) -> TestImages:
+        return cls(classes, *dataset.load("test", classes))
+
+    def places(self, classes: Sequence[str]) -> np.ndarray:
+        """The indices of the images of some of the classes: class by class, each in the data set's order."""
+        import numpy as np
+
+        labels = self.labels.numpy()
+        return np.concatenate([np.flatnonzero(labels == self.classes.index(name)) for name in classes])
 
 
 def checked_scores(method: Method, images: Tensor) -> dict[str, np.ndarray]:
@@ -26,7 +171,7 @@ def checked_scores(method: Method, images: Tensor) -> dict[str, np.ndarray]:
 
     parts: dict[str, list[np.ndarray]] = {name: [] for name in method.scores}
     for chunk in images.split(CHUNK):
-        given = method.score(chunk)
+        given = method.score(chunk.clone())  # it may write into what it is given
         if not isinstance(given, Mapping) or set(given) != set(method.scores):
             names = ", ".join(map(str, given)) if isinstance(given, Mapping) else type(given).__name__
             raise ValueError(f"score() returned {names}, but the method declares {', '.join(method.scores)}")

@@ -13,8 +13,8 @@ from tiny import MEAN, case, harness, named, plugin
 from harness import environment
 from harness.environment import processor
 from harness.estimate import Estimate, duration
+from harness.fitting import per_second
 from harness.peak import Peak
-from harness.run import per_second
 
 METHOD, OTHER = "mean-image", "other"
 ELSEWHERE = "a machine, not this machine"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import io
 import os
 import subprocess
 from pathlib import Path
@@ -12,6 +14,7 @@ from fake_data import make
 from kept import differences, kept
 from tiny import MEAN, case, harness, named, plugin, write_toml
 
+from harness.cli import main
 from harness.records import Store
 
 ONE = ("run", "--protocol", "test2", "--case", "2")
@@ -105,6 +108,20 @@ def test_a_skip_that_can_not_be_recorded(here, monkeypatch):
     full(monkeypatch, "fsync", lambda number, args: True)
     words = ("run", "--protocol", "test2", "--case", "1", "--method", "subcluster")
     assert "No space left on device; make room" in harness(*words, code=1).line
+
+
+def test_a_run_goes_on_when_nobody_reads_its_log_any_more(here):
+    """As with `harness run … 2>&1 | less`, left by q."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    log, table = os.fdopen(writer, "w", buffering=1), io.StringIO()
+    with contextlib.redirect_stderr(log), contextlib.redirect_stdout(table), pytest.raises(SystemExit) as end:
+        main.main(args=[*ONE, *SEEDS, "--method", str(plugin())], prog_name="harness")
+    with contextlib.suppress(BrokenPipeError):
+        log.close()
+    assert end.value.code == 0
+    assert [record.status for record in records()] == ["ok"] * 3
+    assert "mean-image L2" in table.getvalue()
 
 
 def test_claims_that_can_not_be_made(here, monkeypatch):

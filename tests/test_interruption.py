@@ -16,8 +16,8 @@ from harness.executors import local
 from harness.files import sweep, write_whole
 from harness.planning import Request, make_plan
 from harness.plugins import Plugins
-from harness.progress import Reporter
 from harness.records import Store
+from harness.reporter import Reporter
 from harness.run import Worker
 
 TRAINING = ("run", "--protocol", "test2", "--case", "2", "--method", "subcluster", "--set", "recipe.epochs=3")

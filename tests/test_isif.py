@@ -14,7 +14,7 @@ from sklearn.metrics import roc_auc_score
 
 from harness import HarnessError, Images, Recipe, Run
 from harness.environment import seeded
-from harness.fitting import describe
+from harness.fitting import task_of
 from harness.plugins import Plugins
 
 PLUGINS = Plugins()
@@ -35,7 +35,7 @@ def made(images: torch.Tensor, values: Recipe | None = None, fit: bool = True, *
     method = ISIF(ISIF.Params(**params))
     run = Run("cpu", 0, values or recipe(), method.params)
     with seeded(0):
-        method.build(describe(images, None), run)
+        method.build(task_of(images, None), run)
         if fit:
             method.fit(Images(images), run)
     return method

@@ -10,7 +10,7 @@ import torch
 
 from harness import HarnessError, Images, Recipe, Run
 from harness.environment import seeded
-from harness.fitting import describe
+from harness.fitting import task_of
 from harness.plugins import Plugins
 
 PLUGINS = Plugins()
@@ -26,7 +26,7 @@ def recipe(**changes) -> Recipe:
 def made(images: torch.Tensor, **params):
     method = Jigsaw(Jigsaw.Params(**params))
     with seeded(0):
-        method.build(describe(images, None), Run("cpu", 0, recipe(), method.params))
+        method.build(task_of(images, None), Run("cpu", 0, recipe(), method.params))
     return method
 
 
@@ -124,6 +124,6 @@ def test_it_learns_to_order_what_has_an_order():
     method = Jigsaw(Jigsaw.Params(orders=4))
     run = Run("cpu", 0, recipe(epochs=6, batch=8), method.params)
     with seeded(0):
-        method.build(describe(images, None), run)
+        method.build(task_of(images, None), run)
         method.fit(Images(images), run)
     assert run.notes["train_accuracy"] > 0.6

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import harness
-from harness.fitting import describe
+from harness.fitting import task_of
 from harness.plugins import Plugins
 
 PLUGINS = Plugins()
@@ -50,7 +50,7 @@ def made(name: str, outputs: int, images: torch.Tensor, **params):
     """A method as after `build`, with the linear network in place of its own."""
     cls = PLUGINS.get("method", name)
     method = cls(cls.Params(**params))
-    method.build(describe(images, 3 if cls.uses_labels else None), harness.Run("cpu", 0, RECIPE, method.params))
+    method.build(task_of(images, 3 if cls.uses_labels else None), harness.Run("cpu", 0, RECIPE, method.params))
     assert method.network(images[:2] / 255).shape == (2, outputs)
     method.network = Linear(outputs, images.shape[1])
     return method

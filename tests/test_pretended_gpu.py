@@ -16,7 +16,7 @@ from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import harness
-from harness.fitting import describe
+from harness.fitting import task_of
 from harness.kit import numerics
 from harness.plugins import Plugins
 from harness.recipe import read_recipe
@@ -83,7 +83,7 @@ def test_training_and_scoring_mix_no_devices(gpu, name):
     method = cls(cls.Params())
     plain = ("bfloat16", "channels_last", "fused", "tf32")  # what is only pretended can't be recorded
     run = harness.Run(GPU, 0, recipe, method.params, faster_by=plain)
-    task = describe(real, 2 if cls.uses_labels else None)
+    task = task_of(real, 2 if cls.uses_labels else None)
     cls(cls.Params()).build(task, dataclasses.replace(run, device="cpu"))  # what methods keep for later is real
     with FakeTensorMode(allow_non_fake_inputs=True, shape_env=ShapeEnv()) as mode:
         images, labels = mode.from_tensor(real), mode.from_tensor(torch.arange(20) % 2)

@@ -16,7 +16,7 @@ from sklearn.metrics import roc_auc_score
 from tiny import DISTANCE, MEAN, case, fits, harness, named, plugin, scorings, spy
 
 import harness as api
-from harness.fitting import describe
+from harness.fitting import Fitting, task_of
 from harness.plugins import Plugins
 from harness.records import Record, Store
 
@@ -70,12 +70,12 @@ def test_score_sees_the_test_images_and_nothing_that_tells_them_apart(here):
 
 def test_the_task_describes_the_training_images_alone():
     images, _ = make("digits").load("train", ("3", "5"))
-    task = describe(images, 2)
+    task = task_of(images, 2)
     pixels = images.double().numpy() / 255
     assert (task.channels, task.height, task.width, task.n_images, task.n_clusters) == (1, 8, 8, len(images), 2)
     assert task.mean == pytest.approx(pixels.mean((0, 2, 3)))
     assert task.std == pytest.approx(pixels.std((0, 2, 3)))
-    flat = describe(torch.full((4, 3, 2, 2), 7, dtype=torch.uint8), None)
+    flat = task_of(torch.full((4, 3, 2, 2), 7, dtype=torch.uint8), None)
     assert flat.mean == pytest.approx((7 / 255,) * 3)
     assert flat.std == pytest.approx((1 / 255,) * 3)
 
@@ -89,6 +89,37 @@ def test_the_accuracy_is_that_of_the_predicted_clusters(here):
     predicted = images.double().mean((1, 2, 3)) > 80
     # Clusters are told apart in order of their names: ("0", "8") before ("1",).
     assert records()[0].accuracy == pytest.approx(((labels == 2) == predicted).double().mean().item(), abs=1e-6)
+
+
+def test_each_evaluation_has_the_accuracy_of_its_own_parameters(here):
+    body = """
+    class Params(harness.Params):
+        bright: int = 80
+
+    scoring = ("bright",)
+
+    def predict(self, images):
+        return (images.float().mean((1, 2, 3)) > self.params.bright).long()
+"""
+    own = {f"{i}": case(["1", "0"], "3") | {"params": {"mean-image": {"bright": b}}} for i, b in enumerate((0, 80, 0))}
+    harness("run", "--protocol", named(own), "--method", plugin(body=body, uses_labels=True))
+    images, labels = make("digits").load("test", ("0", "1"))
+    bright = images.double().mean((1, 2, 3))
+    dim, clear = (((labels == 1) == (bright > at)).double().mean().item() for at in (0, 80))
+    assert dim != pytest.approx(clear, abs=0.01)
+    assert [record.accuracy for record in records()] == pytest.approx([dim, clear, dim], abs=1e-6)
+
+
+def test_what_a_score_writes_into_its_images_nothing_else_sees(here):
+    predict = "def predict(self, images):\n        return (images.float().mean((1, 2, 3)) > 80).long()\n"
+    protocol = named({"a": case(["0", "1"], near=["2"], far=["3"])})
+    score = 'far = (images.float() - self.mean).flatten(1).norm(dim=1); images.zero_(); return {"L2": far}'
+    more = {"body": predict, "uses_labels": True}
+    methods = plugin("clean", **more), plugin("wipes", score=score, **more)
+    for method in methods:
+        harness("run", "--protocol", protocol, "--method", method, "--results", method.stem)
+    clean, wipes = ([(one.scores, one.accuracy) for one in records(method.stem)] for method in methods)
+    assert clean == wipes
 
 
 # --- the same again --------------------------------------------------------------------------------------------------
@@ -251,9 +282,7 @@ def test_a_tensor_that_was_kept_on_the_cpu_is_loaded_there(here, monkeypatch):
         def load(self, state):
             self.places = {name: tensor.device.type for name, tensor in state.items()}
 
-    from harness import run as carrying_out
-
-    fitting = carrying_out._Fitting.__new__(carrying_out._Fitting)
+    fitting = Fitting.__new__(Fitting)
     fitting.method, fitting.checkpoints = Reads(), here / "none" / "x"
     fitting.fit = type("Fit", (), {"id": "x"})
     fitting.run = api.Run("meta", 0, None, None)
@@ -275,7 +304,7 @@ def fitted(request):
     recipe = api.Recipe(network="two-conv", optimizer="adam", lr=1e-3, epochs=1, batch=64, precision="float32")
     run = api.Run("cpu", 0, recipe, method.params)
     torch.manual_seed(0)
-    method.build(describe(images, 3 if cls.uses_labels else None), run)
+    method.build(task_of(images, 3 if cls.uses_labels else None), run)
     method.fit(api.Images(images, labels if cls.uses_labels else None), run)
     return method
 
@@ -318,6 +347,10 @@ FAILURES = {
     "raises in predict": (
         {"uses_labels": True, "body": "def predict(self, images):\n        raise ValueError('lost')\n"},
         "ValueError: lost",
+    ),
+    "another shape in predict": (
+        {"uses_labels": True, "body": "def predict(self, images):\n        return images[:, 0, :1, 0].long()\n"},
+        "ValueError: predict() returned the shape (",
     ),
     "raises what is no Exception": ({"fit": "raise BaseException('as pytest does')"}, "BaseException: as pytest does"),
     "no fit": ({"fit": "return super().fit(train, run)"}, "has no fit"),

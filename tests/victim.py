@@ -45,11 +45,11 @@ def _command(words: list[str], folder: str, log: str, deaths: dict[str, int]) ->
     os.dup2(file, 2)
     sys.stdout, sys.stderr = (os.fdopen(number, "w", buffering=1) for number in (1, 2))
 
-    import harness.run
+    import harness.fitting
     from harness.cli import main
     from harness.kit import checkpoint
 
-    harness.run.Run = functools.partial(harness.run.Run, checkpoint_seconds=0)
+    harness.fitting.Run = functools.partial(harness.fitting.Run, checkpoint_seconds=0)
     load = checkpoint.load
 
     def loud(*args):

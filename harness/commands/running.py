@@ -127,17 +127,15 @@ def _carry_out(
         if name not in protocol_files():  # so that its tables can be made from the folder alone
             write_whole(store.root / "protocols" / f"{name}.toml", Path(path).read_bytes())
     if plan.jobs() or plan.skips():
-        from rich.console import Console
-
         from harness.environment import every_device
         from harness.executors import local, processes, ray
         from harness.plan import outstanding
-        from harness.progress import reporter
-        from harness.reporters import with_plugins
+        from harness.progress import on_stderr
+        from harness.reporter import with_plugins
         from harness.run import Worker
 
         devices = ["cpu"] if cluster else every_device(device)
-        told = with_plugins(reporter(Console(stderr=True)), reporters, plugins, store.root)
+        told = with_plugins(on_stderr(), reporters, plugins, store.root)
         worker = Worker(plugins, store, request.data, devices[0], told, faster_by)
         try:
             if cluster:

@@ -21,8 +21,8 @@ from harness.extras import asked, names_of
 from harness.fits import FitFiles
 from harness.plan import Evaluation, Fit, outstanding
 from harness.plugins import Plugins
-from harness.progress import Reporter
 from harness.records import Record, Store
+from harness.reporter import Reporter
 from harness.run import Worker
 
 if TYPE_CHECKING:

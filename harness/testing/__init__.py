@@ -71,7 +71,7 @@ def fitted(target: str | Path, images: Tensor, labels: Tensor | None = None, **p
         params: the method's parameters; the others have their defaults.
     """
     from harness.environment import seeded
-    from harness.fitting import describe, fit_another, switch_to_scoring
+    from harness.fitting import fit_another, switch_to_scoring, task_of
     from harness.method import Images, Run
     from harness.testing.toy import RECIPE
 
@@ -80,7 +80,7 @@ def fitted(target: str | Path, images: Tensor, labels: Tensor | None = None, **p
     run = Run("cpu", 0, RECIPE, method.params)
     run.fitted = lambda name, given: fit_another(Plugins().get("method", name), given, run)[0]
     with seeded(0):
-        method.build(describe(images, None if labels is None else len(labels.unique())), run)
+        method.build(task_of(images, None if labels is None else len(labels.unique())), run)
         method.fit(Images(images, labels), run)
     switch_to_scoring(method)
     return method

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from harness.digests import require_named
 from harness.environment import seeded
 from harness.errors import HarnessError
-from harness.fitting import describe, fit_another, switch_to_scoring
+from harness.fitting import fit_another, switch_to_scoring, task_of
 from harness.method import Images, Method, Run, Task
 from harness.plugins import Entry, Plugins
 from harness.testing.findings import Broken, calling, require
@@ -118,7 +118,7 @@ class Trial:
             return fit_another(cls, images, run)[0]
 
         run.fitted = fitted
-        task = describe(train.images, situation.visible if self.cls.uses_labels else None)
+        task = task_of(train.images, situation.visible if self.cls.uses_labels else None)
         handed = train if self.cls.uses_labels else Images(train.images)
         for name, call in (("build", lambda: method.build(task, run)), ("fit", lambda: method.fit(handed, run))):
             try:

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from harness.fitting import describe
+from harness.fitting import task_of
 from harness.method import Images, Method, Run
 from harness.plugins import Plugins
 from harness.recipe import Recipe, read_recipe
@@ -39,7 +39,7 @@ def untrained(
     method = cls(cls.Params())
     run = Run(device, seed, recipe, method.params, **of_run)
     torch.manual_seed(seed)
-    method.build(describe(images, n_clusters), run)
+    method.build(task_of(images, n_clusters), run)
     return method, run
 
 

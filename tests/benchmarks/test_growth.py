@@ -18,8 +18,8 @@ from harness.metrics import Metrics, measure
 from harness.plan import Evaluation
 from harness.planning import Request, make_plan
 from harness.plugins import Plugins
-from harness.progress import Reporter
 from harness.records import Store
+from harness.reporter import Reporter
 from harness.run import Worker
 
 pytestmark = pytest.mark.benchmark(timer=processor_time)

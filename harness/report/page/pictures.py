@@ -13,7 +13,7 @@ from harness.errors import HarnessError
 from harness.plugins import aside
 from harness.records import Record
 from harness.report.page.evidence import picture_key
-from harness.run import TestImages
+from harness.scoring import TestImages
 
 if TYPE_CHECKING:
     import numpy as np

@@ -1,15 +1,57 @@
-"""Several reporters as one: what a person sees, and those of plugins that were asked for."""
+"""Who is told of what a run does: `harness.progress`, for a person, and reporters of plugins."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from harness.errors import told
 from harness.plugins import Plugins, aside
-from harness.progress import Lines, Reporter
+
+if TYPE_CHECKING:
+    from harness.plan import Evaluation, Fit, Plan
+    from harness.progress import Lines
+    from harness.records import Record
+
+
+class Reporter:
+    """Told of everything that happens, in the process of the command. This one keeps silent; subclasses show it."""
+
+    name: ClassVar[str]
+    """After --reporter."""
+
+    def __init__(self, results: Path | None = None):
+        """Of a plugin: made once for a run, with its results folder."""
+
+    def begin(self, plan: Plan) -> None:
+        """The plan is made; its jobs are carried out next."""
+
+    def fit_started(self, fit: Fit) -> None:
+        """A fit is about to be trained."""
+
+    def fit_reused(self, fit: Fit) -> None:
+        """A finished fit was found, and is scored again without training."""
+
+    def epoch(self, fit: Fit, epoch: int, epochs: int, loss: float) -> None:
+        """A running fit has finished an epoch, from 1 on; its loss is the mean over its images."""
+
+    def scoring(self, fit: Fit) -> None:
+        """A running fit is trained; its test images are scored next."""
+
+    def evaluated(self, evaluation: Evaluation, record: Record) -> None:
+        """An evaluation is recorded."""
+
+    def failed(self, evaluation: Evaluation, reason: str) -> None:
+        """An evaluation is recorded as failed."""
+
+    def fit_finished(self, fit: Fit) -> None:
+        """A fit and all its evaluations are over."""
+
+    def end(self) -> None:
+        """Nothing more will come."""
+
 
 EVENTS = tuple(name for name, _ in inspect.getmembers(Reporter, inspect.isfunction) if not name.startswith("_"))
 
