@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from harness.errors import HarnessError
-from harness.spec import Params, suggest
+from harness.errors import HarnessError, suggest
+from harness.spec import Params
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -1,5 +1,6 @@
 """What the user can mend: always one clear line that names the place and the mend."""
 
+import difflib
 import traceback
 from collections.abc import Iterable
 from pathlib import Path
@@ -27,6 +28,27 @@ def line_in(error: BaseException, files: Iterable[Path]) -> str:
     names = {str(file) for file in files}
     passed = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename in names]
     return f" ({Path(passed[-1].filename).name}, line {passed[-1].lineno})" if passed else ""
+
+
+def guess(name: str, known: Iterable[str]) -> str:
+    """The likely meaning of a misspelt name, in whatever case, as a question; nothing if there is none."""
+    lower = {one.lower(): one for one in known}
+    close = difflib.get_close_matches(name.lower(), lower, n=1)
+    if not close:
+        return ""
+    found = lower[close[0]]
+    return f"did you mean {quoted(found) if ',' in found else repr(found)}? "
+
+
+def suggest(name: str, known: Iterable[str]) -> str:
+    """The end of an error line: the likely meaning of a misspelt name, and what there is."""
+    known = sorted(known)
+    return f"{guess(name, known)}known: {', '.join(map(quoted, known))}" if known else "none is known here"
+
+
+def quoted(name: str) -> str:
+    """A name as options that take several want it (`commands.options.Comma`): in double quotes if need be."""
+    return '"' + name.replace('"', '""') + '"' if "," in name or name.startswith('"') else name
 
 
 class HarnessError(Exception):

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
-from harness.records import Record, Store
+from harness.records import Key, Record, Store
 from harness.spec import Spec, digest
 
 IDENTITY = 1
@@ -53,7 +53,7 @@ class Fit(Spec):
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A fit scored on one anomaly set of one case, and the cell of the table that it fills."""
+    """A fit scored on one anomaly set of one case, and part of the number of a table's cell."""
 
     protocol: str
     case: str
@@ -90,11 +90,17 @@ class Evaluation:
         return self.fit.params | self.scoring
 
     @cached_property
-    def cell(self) -> tuple[str, ...]:
-        """What the user asked for, whatever it resolved to: the identity of a record."""
+    def key(self) -> Key:
+        """That of its record."""
         fit = self.fit
-        return (
-            *(self.protocol, fit.dataset, fit.method, self.case, self.anomaly_set, self.recipe, str(fit.seed)),
+        return Key(
+            self.protocol,
+            fit.dataset,
+            fit.method,
+            self.case,
+            self.anomaly_set,
+            self.recipe,
+            str(fit.seed),
             digest(self.settings),
         )
 
@@ -164,7 +170,7 @@ def outstanding(evaluations: Iterable[Evaluation], store: Store) -> list[Evaluat
         once = record.status == "ok" or (record.status == "failed" and record.finished != evaluation.failed)
         return once and not changes(record, evaluation)
 
-    return [one for one in evaluations if not ((record := store.find(one.cell)) and over(record, one))]
+    return [one for one in evaluations if not ((record := store.find(one.key)) and over(record, one))]
 
 
 def changes(record: Record, evaluation: Evaluation) -> list[str]:

@@ -10,7 +10,7 @@ from typing import Any
 from harness import extras, kit
 from harness.dataset import Dataset
 from harness.digests import dataset_digest, is_bundled, named_methods, source_digests
-from harness.errors import HarnessError, one_line
+from harness.errors import HarnessError, guess, one_line, suggest
 from harness.method import Method
 from harness.plan import Evaluation, Fit, Plan, Planned, changes
 from harness.plugins import Plugins, aside
@@ -18,7 +18,7 @@ from harness.protocol import Case, Protocol, read_protocol
 from harness.recipe import COMMENTARY, Recipe, read_recipe
 from harness.records import Store
 from harness.settings import check_owners, parse_settings
-from harness.spec import check, digest, guess, suggest
+from harness.spec import check, digest
 
 
 @dataclass
@@ -201,7 +201,7 @@ class _Resolved:
 
 def _compare(evaluation: Evaluation, plugins: Plugins, reason: str | None, store: Store | None) -> Planned:
     """What is to be done about an evaluation; the reason is why it is skipped, if it is."""
-    record = store.find(evaluation.cell) if store else None
+    record = store.find(evaluation.key) if store else None
     if record and not record.digests.keys() <= evaluation.digests.keys():
         # But for a score that is the method's own by now.
         own = {f"score {name}" for name in plugins.get("method", evaluation.fit.method).scores}

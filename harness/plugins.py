@@ -21,7 +21,7 @@ from typing import Any
 import pluggy
 
 from harness import hookspecs, paths
-from harness.errors import HarnessError, told
+from harness.errors import HarnessError, suggest, told
 from harness.sources import FUNCTIONS, KINDS, Entry, Source, given, in_folder, installed, place_of, read, summary_of
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
@@ -73,8 +73,6 @@ class Plugins:
             files = " and ".join(str(entry.source.path) for entry in found)
             raise HarnessError(f"two plugins register the {kind} {name!r}: {files}; rename one or leave one out")
         if not found:
-            from harness.spec import suggest
-
             there = f"; or give --plugins ./{name}.py" if NAME.fullmatch(name) and Path(f"{name}.py").is_file() else ""
             broken = "".join(f" ({source.path} is broken: {why})" for source, why in self.broken.items())
             raise HarnessError(f"no {kind} is called {name!r}; {suggest(name, self.names(kind))}{there}{broken}")
@@ -210,8 +208,6 @@ def _import(source: Source) -> ModuleType:
 
 def _check_hooks(module: ModuleType, source: Source) -> None:
     """Refuse a misspelt hook, or one with other arguments, by name and with the right signature."""
-    from harness.spec import suggest
-
     for name, function in inspect.getmembers(module, inspect.isfunction):
         if not hasattr(function, "harness_impl"):
             continue

@@ -18,9 +18,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from harness.errors import HarnessError
+from harness.errors import HarnessError, guess, suggest
 from harness.paths import protocol_files
-from harness.spec import Spec, check, digest, guess, read_toml, suggest
+from harness.spec import Spec, check, digest, read_toml
 
 NAME = "[a-z0-9][a-z0-9_-]*"
 """Of a protocol."""

@@ -9,8 +9,8 @@ from typing import Any, Literal
 from pydantic import Field
 
 from harness import paths
-from harness.errors import HarnessError
-from harness.spec import Spec, check, read_toml, suggest
+from harness.errors import HarnessError, suggest
+from harness.spec import Spec, check, read_toml
 
 COMMENTARY = {"stated", "note"}
 """The fields of a recipe that training does not depend on."""

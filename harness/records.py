@@ -24,7 +24,7 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from pydantic import Field, ValidationError
 
@@ -42,6 +42,20 @@ if TYPE_CHECKING:
 SCHEMA = 1
 NAMED = re.compile(rb'"scores_sha256": *"([0-9a-f]{64})"')
 """Where the file of a record names its scores."""
+
+
+class Key(NamedTuple):
+    """What was asked for, whatever it resolved to: the identity of a record."""
+
+    protocol: str
+    dataset: str
+    method: str
+    case: str
+    anomaly_set: str
+    recipe: str
+    seed: str
+    settings: str
+    """Their digest."""
 
 
 class Record(Spec):
@@ -109,10 +123,15 @@ class Record(Spec):
     """Of the file of per-image scores, which has its name from this."""
 
     @property
-    def cell(self) -> tuple[str, ...]:
-        """What was asked for, whatever it resolved to: the identity of a record."""
-        return (
-            *(self.protocol, self.dataset, self.method, self.case, self.anomaly_set, self.recipe, str(self.seed)),
+    def key(self) -> Key:
+        return Key(
+            self.protocol,
+            self.dataset,
+            self.method,
+            self.case,
+            self.anomaly_set,
+            self.recipe,
+            str(self.seed),
             digest(self.settings),
         )
 
@@ -163,18 +182,17 @@ class Store:
             raise HarnessError(f"--results {self.root}: can't write there: {error.strerror}") from None
         sweep(self.root)
 
-    def path(self, cell: tuple[str, ...]) -> str:
-        """Where the record of a cell is, without its ending. Names can't leave the folder."""
-        protocol, dataset, method, case, anomaly_set, recipe, seed, _ = cell
-        name = ".".join([slug(case), slug(anomaly_set), slug(recipe), f"s{seed}", digest(cell)[:8]])
+    def path(self, key: Key) -> str:
+        """Where the record of a key is, without its ending. Names can't leave the folder."""
+        name = ".".join([slug(key.case), slug(key.anomaly_set), slug(key.recipe), f"s{key.seed}", digest(key)[:8]])
         # Text, since to make a Path takes as long as to read the record.
-        return os.sep.join([self._records, slug(protocol), slug(dataset), slug(method), name])
+        return os.sep.join([self._records, slug(key.protocol), slug(key.dataset), slug(key.method), name])
 
-    def find(self, cell: tuple[str, ...]) -> Record | None:
-        """The record of a cell, or None if there is none or it can't be read."""
-        path = f"{self.path(cell)}.json"
+    def find(self, key: Key) -> Record | None:
+        """The record of a key, or None if there is none or it can't be read."""
+        path = f"{self.path(key)}.json"
         try:
-            return self._read(path, cell) if os.path.exists(path) else None
+            return self._read(path, key) if os.path.exists(path) else None
         except HarnessError:
             return None
 
@@ -192,16 +210,16 @@ class Store:
                 record = record.model_copy(update={"scores_sha256": sha256(data)})
                 write_whole(self._npz(record.scores_sha256), data)
             if supersede:
-                self._supersede(record.cell)
+                self._supersede(record.key)
             # The one step in which the new record and its scores take the place of the old ones.
-            write_whole(self._json(record.cell), as_json(record))
+            write_whole(self._json(record.key), as_json(record))
         return record
 
     def forget(self, record: Record) -> None:
         """Take a record out of `records/`, into `superseded/` if it holds numbers."""
         with finishing():
-            self._supersede(record.cell)
-            self._json(record.cell).unlink(missing_ok=True)
+            self._supersede(record.key)
+            self._json(record.key).unlink(missing_ok=True)
 
     def records(self) -> Iterator[Record]:
         """Every record, in the order of their paths.
@@ -236,7 +254,7 @@ class Store:
         """
         import numpy as np
 
-        path, mend = self._npz(record.scores_sha256), f"move {self._json(record.cell)} away and run again"
+        path, mend = self._npz(record.scores_sha256), f"move {self._json(record.key)} away and run again"
         try:
             data = path.read_bytes()
         except OSError as error:
@@ -260,7 +278,7 @@ class Store:
 
     def files(self, record: Record) -> list[Path]:
         """The files of a record: itself, and its scores if it has any."""
-        return [self._json(record.cell), *([self._npz(record.scores_sha256)] if record.scores_sha256 else [])]
+        return [self._json(record.key), *([self._npz(record.scores_sha256)] if record.scores_sha256 else [])]
 
     def unused_scores(self) -> list[Path]:
         """The files in `scores/` that no record names, be it superseded or damaged elsewhere."""
@@ -278,29 +296,29 @@ class Store:
             if path.stem in hashes:
                 path.unlink(missing_ok=True)
 
-    def _read(self, path: str, cell: tuple[str, ...] | None = None) -> Record:
-        """The record in a place, seen to be that of its cell: whatever cell belongs there, if none is given."""
+    def _read(self, path: str, key: Key | None = None) -> Record:
+        """The record in a place, seen to be that of a key: whichever belongs there, if none is given."""
         try:
             with open(path, "rb") as file:
                 record = Record.model_validate_json(file.read())
         except (OSError, ValidationError, ValueError) as error:
             first = str(error).splitlines()[0]
             raise HarnessError(f"{path}: not a readable record ({first}); move it away and run again") from None
-        if record.cell != cell if cell else f"{self.path(record.cell)}.json" != path:
+        if record.key != key if key else f"{self.path(record.key)}.json" != path:
             raise HarnessError(f"{path}: the record of another evaluation; move it away and run again")
         return record
 
-    def _json(self, cell: tuple[str, ...]) -> Path:
-        return Path(f"{self.path(cell)}.json")
+    def _json(self, key: Key) -> Path:
+        return Path(f"{self.path(key)}.json")
 
     def _npz(self, scores_sha256: str) -> Path:
         return self.root / "scores" / scores_sha256[:2] / f"{scores_sha256}.npz"
 
-    def _supersede(self, cell: tuple[str, ...]) -> None:
-        """Copy the record of a cell to `superseded/`, if there is one that holds numbers."""
-        old = self.find(cell)
+    def _supersede(self, key: Key) -> None:
+        """Copy the record of a key to `superseded/`, if there is one that holds numbers."""
+        old = self.find(key)
         if old and old.status == "ok":
-            path = self._json(cell)
+            path = self._json(key)
             content = path.read_bytes()
             kept = self._superseded / path.relative_to(self._records)
             write_whole(kept.with_name(f"{path.stem}.{sha256(content)[:8]}.json"), content)

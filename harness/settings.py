@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
-from harness.errors import HarnessError
-from harness.spec import plain, suggest
+from harness.errors import HarnessError, suggest
+from harness.spec import plain
 
 
 def parse_settings(texts: Iterable[str]) -> dict[str, dict[str, Any]]:

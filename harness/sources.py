@@ -40,7 +40,7 @@ class Source:
     def digest(self) -> str:
         """16 hex digits of the file's text, or of all Python files of its package; the same on every platform.
 
-        Of the text as it is when it is first asked for: who edits a plugin while a run goes on means the next run.
+        Of the text as it is when it is first asked for: an edit made during a run takes effect in the next one.
         """
         return self._as_read
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 import tomllib
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from harness.errors import HarnessError
+from harness.errors import HarnessError, suggest
 
 
 class Spec(BaseModel):
@@ -79,27 +77,6 @@ def _keys_at(kind: Any, path: tuple) -> list[str]:
 
 def _is_model(kind: Any) -> bool:
     return isinstance(kind, type) and issubclass(kind, BaseModel)
-
-
-def guess(name: str, known: Iterable[str]) -> str:
-    """The likely meaning of a misspelt name, in whatever case, as a question; nothing if there is none."""
-    lower = {one.lower(): one for one in known}
-    close = difflib.get_close_matches(name.lower(), lower, n=1)
-    if not close:
-        return ""
-    found = lower[close[0]]
-    return f"did you mean {quoted(found) if ',' in found else repr(found)}? "
-
-
-def suggest(name: str, known: Iterable[str]) -> str:
-    """The end of an error line: the likely meaning of a misspelt name, and what there is."""
-    known = sorted(known)
-    return f"{guess(name, known)}known: {', '.join(map(quoted, known))}" if known else "none is known here"
-
-
-def quoted(name: str) -> str:
-    """A name as options that take several want it (`commands.options.Comma`): in double quotes if need be."""
-    return '"' + name.replace('"', '""') + '"' if "," in name or name.startswith('"') else name
 
 
 def read_toml(path: Path) -> dict[str, Any]:

@@ -36,8 +36,8 @@ def of_record(stem: str) -> float:
     """The AUROC that scikit-learn finds in the published scores of subcluster's MAX."""
     (path,) = (LEADERBOARD / "records/test2/mnist/subcluster").glob(f"{stem}.*.json")
     record = Record.model_validate_json(path.read_bytes())
-    with np.load(Store(LEADERBOARD).files(record)[1]) as scores:
-        normal, anomaly = scores["normal.MAX"], scores["anomaly.MAX"]
+    scores = Store(LEADERBOARD).scores(record)
+    normal, anomaly = scores["normal.MAX"], scores["anomaly.MAX"]
     return roc_auc_score([0] * len(normal) + [1] * len(anomaly), np.concatenate([normal, anomaly]))
 
 

@@ -204,6 +204,18 @@ def test_two_scores_never_look_alike_and_a_method_keeps_its_colour():
     assert {to_hex(look.color).upper() for look in alone.values()} <= set(COLOURS)
 
 
+def test_each_bundled_method_has_a_colour_of_its_own_whichever_are_drawn():
+    names = ("subcluster", "rotnet", "ssl", "jigsaw", "isif", "isolation-forest", "kde", "lof", "ocsvm")
+    every = dict.fromkeys(names, ("A",))
+
+    def colours(methods):
+        found = looks(records_of("test2", "digits", methods, seeds=(0,)), read_protocol("test2"))
+        return {variant.method: look.color for (variant, _), look in found.items()}
+
+    assert len(set(colours(every).values())) == len(names)
+    assert colours({"lof": ("A",), "ssl": ("A",)}).items() <= colours(every).items()
+
+
 @pytest.mark.parametrize(
     ("protocol", "dataset", "methods", "x_label"),
     [
@@ -282,17 +294,19 @@ def test_a_mean_curve_by_hand():
 
 
 def test_histograms_hold_every_image_of_the_lowest_seed():
+    """Those outside of the bins are in the outermost ones."""
     records, scores = scored(TWO, seeds=(1, 0), n=(400, 100))
     figure = roc_and_histogram(records, read_protocol("test2"), scores)
     axes = panels(figure)["Proposed ODIN"]
-    normal, anomaly = (patch.get_path().vertices for patch in axes.patches)
-    for outline, values in zip(
-        (normal, anomaly), (scores(records[1])[f"{kind}.ODIN"] for kind in ("normal", "anomaly")), strict=True
-    ):
+    drawn = [patch.get_path().vertices for patch in axes.patches]
+    images = [scores(records[1])[f"{kind}.ODIN"] for kind in ("normal", "anomaly")]
+    ends = [np.quantile(values, (0.005, 0.995)) for values in images]
+    for outline, values in zip(drawn, images, strict=True):
         edges = np.unique(outline[:, 0])
-        counts, _ = np.histogram(np.clip(values, edges[0], edges[-1]), edges)
-        assert counts.sum() == len(values)
-        assert outline[:, 1].max() == pytest.approx(counts.max() / len(values))
+        assert edges[[0, -1]] == pytest.approx([np.min(ends), np.max(ends)])
+        assert values.min() < edges[0] or values.max() > edges[-1]
+        bins, shares = np.digitize(values, edges[1:-1]), outline[1 : 2 * len(edges) - 1 : 2, 1]
+        assert shares == pytest.approx(np.bincount(bins, minlength=len(edges) - 1) / len(values))
     labels = [text.get_text() for text in figure.subfigs[1].legends[0].get_texts()]
     assert labels == ["normal (400)", "anomaly (100)"]
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from tiny import case, harness, named, plugin, table
 
 from harness.commands.options import Comma
+from harness.errors import quoted
 from harness.records import Record, Store
-from harness.spec import quoted
 
 
 @pytest.fixture
@@ -59,14 +59,14 @@ def test_the_numbers_of_tables_say_what_was_set(variants):
 
 def test_what_is_forgotten_is_in_no_table_and_comes_back_without_training(variants):
     gone = [one for one in Store(Path("results")).records() if one.settings.get("mean-image", {}).get("k") == 5]
-    before = {one.cell: Store(Path("results")).scores(one) for one in gone}
+    before = {one.key: Store(Path("results")).scores(one) for one in gone}
     assert "2 record(s) put away" in harness("forget", "--set", "mean-image.k=5", "--yes").out
     assert counted() == 6
     assert counted("--set", "mean-image.k=5") == 0
     kept = [path for path in Path("results/superseded").rglob("*") if path.is_file()]
     assert [path.suffix for path in kept] == [".json", ".json"]
     put_away = [Record.model_validate_json(path.read_bytes()) for path in kept]
-    assert all(Store(Path("results")).scores(one).keys() == before[one.cell].keys() for one in put_away)
+    assert all(Store(Path("results")).scores(one).keys() == before[one.key].keys() for one in put_away)
     assert len([path for path in Path("results/records").rglob("*") if path.is_file()]) == 6
     fits = set(Path("results/fits").iterdir())
     words = ["--protocol", "test2", "--case", "1,2", "--method", "./mean-image.py", "--set", "mean-image.k=5"]

@@ -71,7 +71,7 @@ def test_scores_are_added_to_a_finished_fit_without_training_and_without_another
     assert len(fits(path)) == 1
     assert list(after.scores) == ["L2", "Energy"]
     assert after.scores["L2"] == before.scores["L2"]
-    assert (after.fit, after.cell) == (before.fit, before.cell)
+    assert (after.fit, after.key) == (before.fit, before.key)
     # Whoever does not ask for it does not lose it, and who asks for one more keeps it.
     assert harness(*PLAN, "--method", path).statuses == ["done"]
     harness(*RUN, "--method", path, "--score", "MaxLogit,Entropy")

@@ -206,6 +206,40 @@ def test_ctrl_c_while_a_fit_is_trained(here):
     assert "interrupted: 0 of 3" in harness(*words, code=130).err
 
 
+def trained(output: int, stop: int = 0) -> str:
+    """The `fit` of a method that trains a network to an output and tells the epochs; it is interrupted after `stop`."""
+    return f"""
+        import torch
+        network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 1))
+
+        def progress(epoch, epochs, loss):
+            print("epoch", epoch)
+            if epoch == {stop}:
+                raise KeyboardInterrupt
+
+        def loss(batch, index):
+            return (network(batch) - {output}).square().mean(), torch.zeros(())
+
+        run.progress, run.checkpoint_seconds = progress, 0
+        harness.kit.train_network(network, train.images, loss, run)
+        self.mean = network[1].weight.detach().reshape(1, 8, 8)"""
+
+
+def test_a_method_that_was_edited_begins_its_training_anew(here):
+    """Or it would go on with what another version has learnt."""
+
+    def told(output, *words, stop=0):
+        method = plugin(fit=trained(output, stop))
+        code = 130 if stop else 0
+        words = ("--protocol", "test2", "--case", "2", "--method", method, "--set", "recipe.epochs=4", *words)
+        return [line for line in harness("run", *words, code=code).err.splitlines() if line.startswith("epoch")]
+
+    assert told(1, stop=2) == ["epoch 1", "epoch 2"]
+    assert len(list(Path("results/checkpoints").rglob("*.checkpoint"))) == 1
+    assert told(2) == told(2, "--results", "whole") == ["epoch 1", "epoch 2", "epoch 3", "epoch 4"]
+    assert differences(left("whole"), left("results")) == []
+
+
 def test_ctrl_c_of_a_process(here):
     process = victim.start("run", "--protocol", "test2", "--case", "2", "--method", plugin(fit=waiting("True")))
     meet(process)

@@ -95,7 +95,6 @@ def test_loss_stays_finite_where_another_image_is_taken_for_the_own():
 def test_loss_is_computed_in_float32_under_autocast():
     x = features(8)
     with torch.autocast("cpu", torch.bfloat16):
-        assert instance_loss(x, 0.1, 1.0)[0].item() == instance_loss(x, 0.1, 1.0)[0].item()
         loss, _ = instance_loss(x, 0.1, 1.0)
     assert loss.item() == instance_loss(x, 0.1, 1.0)[0].item()
 
@@ -131,13 +130,55 @@ def test_colour_images_are_mirrored_turned_grey_and_coloured():
     assert (views <= 1).all()
 
 
+def test_a_view_shows_no_less_than_its_share_of_the_area(monkeypatch):
+    monkeypatch.setattr("harness.kit.augment.color_jitter", lambda x, *amounts: x)
+    place = torch.arange(16) / 16
+    slope = ((place + place[:, None]) / 2).expand(4000, 1, 16, 16)
+    for share in (0.1, 0.5):
+        torch.manual_seed(0)
+        views = made(digits("train", "0")[0], fit=False, crop_scale=share)._view(slope)[:, 0]
+        # From its third pixel to its third last, 11 of 16 steps of a view, the image's border has no part in it.
+        width, height = views[:, 8, 13] - views[:, 8, 2], views[:, 13, 8] - views[:, 2, 8]
+        assert (width * height).min().item() * (2 * 16 / 11) ** 2 == pytest.approx(share, rel=0.05)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_views_are_brightened_and_darkened(channels, monkeypatch):
+    flat = torch.full((1000, channels, 8, 8), 0.5)
+    method = made((torch.rand(20, channels, 8, 8) * 255).byte(), fit=False)
+    torch.manual_seed(0)
+    brightness = method._view(flat).mean((1, 2, 3)) / 0.5
+    assert 0.59 < brightness.min() < 0.63
+    assert 1.37 < brightness.max() < 1.41
+    monkeypatch.setattr("harness.kit.augment.color_jitter", lambda x, *amounts: x)
+    torch.testing.assert_close(method._view(flat), flat, atol=1e-3, rtol=0)
+
+
 # --- the method ------------------------------------------------------------------------------------------------------
 
 
-def test_embedding_and_score_need_no_training_images_after_loading():
+def test_training_compares_two_different_views_of_each_image_at_the_given_temperature_and_weight():
+    place = torch.arange(32) % 4  # of the quarter that is bright
+    images = F.interpolate(F.one_hot(place).view(32, 1, 2, 2) * 200.0, scale_factor=8).byte()
+    method = made(images, recipe(epochs=1), fit=False, crop_scale=0.9, temperature=0.3, negative_weight=2.5)
+    batches = []
+    method.network.register_forward_hook(lambda network, given, output: batches.append((given[0], output)))
+    torch.manual_seed(0)
+    method.fit(Images(images), method.run)
+    views, output = batches[0]
+    one, other = views.chunk(2)
+    assert len(one) == len(images)
+    assert (one != other).flatten(1).any(1).all()
+    assert torch.equal(*(F.adaptive_avg_pool2d(half, 2).flatten(1).argmax(1) for half in (one, other)))
+    features = F.normalize(output.detach().double(), dim=1).numpy()
+    assert method.run.notes["train_loss"] == pytest.approx(loss_by_loops(features, features, 0.3, 2.5), rel=1e-3)
+
+
+@pytest.mark.parametrize("aggregate", ["mean", "kth"])
+def test_embedding_and_score_need_no_training_images_after_loading(aggregate):
     images, _ = digits("train", "01")
     test, _ = digits("test", "0127")
-    method = made(images, k=4)
+    method = made(images, k=4, aggregate=aggregate)
     embedded = method.embed(test)
     assert embedded.shape == (len(test), 128)
     np.testing.assert_allclose(embedded.norm(dim=1), 1, rtol=1e-5)
@@ -145,10 +186,11 @@ def test_embedding_and_score_need_no_training_images_after_loading():
 
     gaps = np.sort(np.linalg.norm(embedded.double()[:, None] - method.gallery.double(), axis=2), 1)[:, :4]
     scores = method.score(test)
-    np.testing.assert_allclose(scores["Euclidean"], gaps.mean(1), rtol=1e-4)
-    np.testing.assert_allclose(scores["Cosine"], (gaps**2 / 2).mean(1), rtol=1e-4)
+    for name, distances in (("Euclidean", gaps), ("Cosine", gaps**2 / 2)):
+        wanted = distances.mean(1) if aggregate == "mean" else distances[:, 3]
+        np.testing.assert_allclose(scores[name], wanted, rtol=1e-4)
 
-    copy = made(images, fit=False, k=4)
+    copy = made(images, fit=False, k=4, aggregate=aggregate)
     copy.load(method.state())
     copy.network.eval()
     for name, values in copy.score(test).items():

@@ -68,17 +68,45 @@ def test_a_blank_tile_is_not_amplified():
     assert (made(images).tiles(images / 255, jitter=False).abs() < 1e-3).all()
 
 
-def test_jitter_moves_each_tile_within_its_cell():
-    ramp = torch.arange(30).repeat(30, 1)[None, None].expand(200, 1, 30, 30) / 255.0
-    method = made(pictures())
-    method.params = method.params.model_copy(update={"blank": 10.0})  # leaves the values, less their mean
-    raw = ramp.clone()
+@pytest.mark.parametrize(("side", "reach", "shared"), [(30, 2, 0), (32, 4, 0.5)])
+def test_jitter_moves_each_tile_within_its_cell_and_the_grid_within_the_image(side, reach, shared):
+    square = torch.arange(side).float() ** 2
+    image = torch.stack([square[:, None].expand(side, side), square.expand(side, side)])
+    method = made(pictures(side=side), blank=1e6)  # leaves the values, less their mean
     torch.manual_seed(0)
-    tiles = method.tiles(raw, jitter=True)
-    assert tiles.shape == (200, 9, 8, 8, 1)
-    # Steps of one pixel along a row stay steps of one pixel: a tile is a window, never a blend.
-    steps = tiles[..., 1:, 0] - tiles[..., :-1, 0]
-    np.testing.assert_allclose(steps, 1 / 255, atol=1e-5)
+    tiles = method.tiles(image.expand(1000, 2, side, side), jitter=True)
+    assert tiles.shape == (1000, 9, 8, 8, 2)
+    # From one pixel to the next, squares rise by twice the place and one: a tile is a window, never a blend.
+    rows, columns = tiles[:, :, :, 0, 0].diff(), tiles[:, :, 0, :, 1].diff()
+    places = (torch.stack([rows, columns], -1) - 1) / 2 - torch.arange(7)[:, None]
+    np.testing.assert_allclose(places, places[:, :, :1].round().expand_as(places), atol=1e-2)
+    cells = torch.arange(9)
+    moved = (places[:, :, 0].round() - 10 * torch.stack([cells // 3, cells % 3], 1)).flatten(1).numpy()
+    assert all(set(one) == set(range(reach + 1)) for one in moved.T)
+    # Of the same variance, what all tiles share makes half of what they move by, along rows and columns each.
+    together = shared * np.kron(np.ones((9, 9)), np.eye(2)) + (1 - shared) * np.eye(18)
+    np.testing.assert_allclose(np.corrcoef(moved.T), together, atol=0.2)
+
+
+@pytest.mark.parametrize(("pixels", "side"), [(8, 27), (23, 27), (24, 24)])
+def test_small_images_are_enlarged(pixels, side):
+    images = pictures(side=pixels)
+    method = made(images)
+    assert method.side == side
+    assert method.tiles(images / 255, jitter=False).shape == (6, 9, method.tile, method.tile, 1)
+
+
+def test_training_moves_the_tiles_and_takes_the_colour_of_a_share_of_the_images():
+    images = pictures(1, channels=3).expand(400, -1, -1, -1)
+    method = made(images, orders=2, gray=0.6)
+    batches = []
+    method.network.register_forward_pre_hook(lambda network, given: batches.append(given[0]))
+    torch.manual_seed(0)
+    method.fit(Images(images), Run("cpu", 0, recipe(batch=400), method.params))
+    (puzzles,) = batches
+    grey = (puzzles.amax(1) - puzzles.amin(1)).flatten(1).amax(1) < 1e-3
+    assert grey.float().mean().item() == pytest.approx(0.6, abs=0.12)
+    assert len(puzzles.unique(dim=0)) > 350  # of one picture in two orders
 
 
 def test_a_puzzle_shows_the_tiles_in_the_order():

@@ -12,7 +12,8 @@ import statistics
 from pathlib import Path
 
 import pytest
-from made_up import text, tidy_rows
+from made_up import metrics, text, tidy_rows
+from made_up import record as made_up_record
 from tiny import case, harness, named, plugin, table
 
 from harness import HarnessError
@@ -84,6 +85,21 @@ def test_several_seeds_are_a_mean_and_a_deviation(made):
     assert [float(row["mean"]) for row in kl] == pytest.approx([statistics.fmean(values) for values in by_hand])
     assert [float(row["std"]) for row in kl] == pytest.approx([statistics.stdev(values) for values in by_hand])
     assert [row["runs"] for row in kl] == ["3"] * 5
+
+
+def test_accuracies_among_neighbours_are_shown_but_never_compared():
+    scores = {"Cosine": metrics(0.6), "Euclidean": metrics(0.9)}
+    records = [
+        made_up_record("test5", "cifar100", name, "isif", scores, knn_accuracy={"3": 0.99}, params={"k": 3})
+        for name in ("fish", "carnivores", "cat_family")
+    ]
+    (board,) = leaderboards(records, scores=lambda record: {})
+    shown = {line.score: [(cell.text, cell.bold) for cell in line.cells] for line in board.lines[1:]}  # after SSL's
+    assert shown == {
+        "Cosine": [("0.600", False)] * 4,
+        "Euclidean": [("0.900", True)] * 4,
+        "kNN accuracy": [("0.990", False)] * 4,
+    }
 
 
 def test_the_order_of_the_records_is_no_matter(made):
@@ -187,7 +203,7 @@ def test_an_average_needs_every_case(here):
     )
     found = {name: cells for name, *cells in columns}
     assert found["mean-image"] == ["failed", "failed", "incomplete"]
-    assert found["subcluster"] == [DASH, DASH, "incomplete"]
+    assert found["subcluster"] == [DASH, DASH, DASH]
     good = plugin("good")
     assert table(harness("run", "--protocol", protocol, "--method", good, "--case", "a").out)[-1][1] == "incomplete"
     assert re.fullmatch(r"0\.\d+", table(harness("run", "--protocol", protocol, "--method", good).out)[-1][1])
@@ -337,6 +353,35 @@ def test_a_plugin_is_named_with_its_file_and_digest(here):
     bundled = harness("run", "--protocol", "test2", "--case", "2", "--method", "ocsvm").out
     assert "ocsvm: a plugin" not in bundled
     assert "two-conv" not in bundled  # it trained no network, so the recipe says nothing of its numbers
+
+
+def test_the_seconds_of_a_fit_are_counted_once_however_many_evaluations_it_has():
+    seconds = {"fit_seconds": 30, "score_seconds": 7}
+    evaluations = [(name, anomaly_set) for name in ("even", "odd") for anomaly_set in ("near", "far")]
+    records = [
+        made_up_record("test4", "digits", name, "ssl", {"KL": metrics(0.9)}, anomaly_set=anomaly_set, **seconds)
+        for name, anomaly_set in evaluations
+    ]
+    assert "- 2 fits, 60 s of training and 14 s of scoring on" in text(records)
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        ({"diagnostics": {"images_used": 50}}, True),
+        ({"params": {"limit": 50}}, True),  # as detectors recorded it once
+        ({"params": {"limit": 200}}, False),
+        (
+            {"params": {"limit": 50}, "provenance": {"plugin": "mine.py"}},
+            False,
+        ),  # of its own meaning
+    ],
+)
+def test_a_sample_of_the_training_images_is_told(more, told):
+    scores = {"LOF": metrics(0.9)}
+    shown = text([made_up_record("test2", "digits", "2", "lof", scores, n_train=100, **more)])
+    note = "Fitted to 50 training images, drawn at random, where there were more (lof)."
+    assert (note in shown) == told
 
 
 def test_a_method_has_the_paper_s_spelling_in_every_table_but_not_another_table_s_role(made):

@@ -50,8 +50,9 @@ def made(name: str, outputs: int, images: torch.Tensor, **params):
     """A method as after `build`, with the linear network in place of its own."""
     cls = PLUGINS.get("method", name)
     method = cls(cls.Params(**params))
-    method.build(task_of(images, 3 if cls.uses_labels else None), harness.Run("cpu", 0, RECIPE, method.params))
-    assert method.network(images[:2] / 255).shape == (2, outputs)
+    recipe = RECIPE.model_copy(update={"crop": SIDE / images.shape[-1]})
+    method.build(task_of(images, 3 if cls.uses_labels else None), harness.Run("cpu", 0, recipe, method.params))
+    assert method.network(images[:2, :, :SIDE, :SIDE] / 255).shape == (2, outputs)
     method.network = Linear(outputs, images.shape[1])
     return method
 
@@ -59,6 +60,15 @@ def made(name: str, outputs: int, images: torch.Tensor, **params):
 @pytest.fixture(params=[1, 3], ids=["grey", "colour"])
 def images(request):
     return torch.randint(256, (12, request.param, SIDE, SIDE), dtype=torch.uint8, generator=torch.manual_seed(0))
+
+
+@pytest.fixture(params=[0, 2], ids=["whole", "cropped"])
+def framed(images, request):
+    """The images, with other pixels around them that the recipe's crop takes away again."""
+    margin, side = request.param, SIDE + 2 * request.param
+    around = torch.randint(256, (*images.shape[:2], side, side), dtype=torch.uint8, generator=torch.manual_seed(1))
+    around[:, :, margin : margin + SIDE, margin : margin + SIDE] = images
+    return around
 
 
 def assert_scores(method, images, **expected: np.ndarray) -> None:
@@ -74,21 +84,21 @@ def assert_scores(method, images, **expected: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize(("temperature", "epsilon"), [(1000.0, 0.0014), (10.0, 0.05), (1.0, 0.0)])
-def test_subcluster_scores_by_max_and_odin(images, temperature, epsilon):
-    method = made("subcluster", 3, images, temperature=temperature, epsilon=epsilon)
+def test_subcluster_scores_by_max_and_odin(images, framed, temperature, epsilon):
+    method = made("subcluster", 3, framed, temperature=temperature, epsilon=epsilon)
     x = images.numpy() / 255
     p, q = softmax(method.network.logits(x)).max(1), softmax(method.network.stepped(x, temperature, epsilon)).max(1)
-    assert_scores(method, images, MAX=-np.log(p), ODIN=np.log((1 - q) / q) - np.log(2))
-    np.testing.assert_array_equal(method.predict(images), method.network.logits(x).argmax(1))
+    assert_scores(method, framed, MAX=-np.log(p), ODIN=np.log((1 - q) / q) - np.log(2))
+    np.testing.assert_array_equal(method.predict(framed), method.network.logits(x).argmax(1))
 
 
 # --- RotNet ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("aggregate", ["max", "true", "upright"])
-def test_rotnet_averages_over_the_four_rotations(images, aggregate):
+def test_rotnet_averages_over_the_four_rotations(images, framed, aggregate):
     temperature, epsilon = 10.0, 0.02
-    method = made("rotnet", 4, images, temperature=temperature, epsilon=epsilon, aggregate=aggregate)
+    method = made("rotnet", 4, framed, temperature=temperature, epsilon=epsilon, aggregate=aggregate)
     x = images.numpy() / 255
     found = {"MAX": [], "ODIN": []}
     for turn in range(1 if aggregate == "upright" else 4):
@@ -99,7 +109,7 @@ def test_rotnet_averages_over_the_four_rotations(images, aggregate):
         ):
             p = softmax(logits)
             found[name].append(p[:, turn] if aggregate == "true" else p.max(1))
-    assert_scores(method, images, **{name: -np.mean(values, 0) for name, values in found.items()})
+    assert_scores(method, framed, **{name: -np.mean(values, 0) for name, values in found.items()})
 
 
 def test_rotnet_s_odin_does_not_tie_at_its_own_temperature(images):
@@ -116,8 +126,8 @@ def shifted(x: np.ndarray, right: int, down: int, mode: str) -> np.ndarray:
 
 
 @pytest.mark.parametrize("params", [{}, {"shift": 3}, {"border": "reflect"}, {"border": "zero"}, {"views": "upright"}])
-def test_ssl_averages_over_the_thirty_six_views(images, params):
-    method = made("ssl", 10, images, **params)
+def test_ssl_averages_over_the_thirty_six_views(images, framed, params):
+    method = made("ssl", 10, framed, **params)
     x = images.numpy() / 255
     step = params.get("shift", SIDE // 4)
     mode = {"zero": "constant"}.get(params.get("border", "zero" if images.shape[1] == 1 else "reflect"), "reflect")
@@ -131,7 +141,7 @@ def test_ssl_averages_over_the_thirty_six_views(images, params):
             uniform = 1 / p.shape[1]
             kl += (uniform * np.log(uniform / p)).sum(1)  # KL(U || p)
             true += p[:, answer]
-    assert_scores(method, images, KL=-kl / len(views), TrueProb=-true / len(views))
+    assert_scores(method, framed, KL=-kl / len(views), TrueProb=-true / len(views))
 
 
 # --- what they train on ----------------------------------------------------------------------------------------------

@@ -116,6 +116,30 @@ def test_wide_resnet_starts_as_he_et_al_say_and_its_blocks_are_residual():
     assert torch.equal(blocks[-1](x), x)
 
 
+@pytest.mark.parametrize(("outputs", "stride"), [(4, 1), (6, 1), (6, 2)])
+def test_a_wide_block_adds_two_convolutions_to_a_shortcut_that_starts_behind_the_first_relu(outputs, stride):
+    """Or to its input as it is, where that has as many channels."""
+    torch.manual_seed(0)
+    block = networks._WideBlock(4, outputs, stride).double().eval()
+    for norm in (block.norm1, block.norm2):
+        for values in (norm.weight, norm.bias, norm.running_mean, norm.running_var):
+            torch.nn.init.uniform_(values, 0.5, 2)
+
+    def active(x, norm):
+        return F.relu(F.batch_norm(x, norm.running_mean, norm.running_var, norm.weight, norm.bias))
+
+    x = torch.randn(2, 4, 8, 8, dtype=torch.float64)
+    first = active(x, block.norm1)
+    second = active(F.conv2d(first, block.conv1.weight, stride=stride, padding=1), block.norm2)
+    shortcut = x if outputs == 4 else F.conv2d(first, block.shortcut.weight, stride=stride)
+    torch.testing.assert_close(block(x), shortcut + F.conv2d(second, block.conv2.weight, padding=1))
+
+
+@pytest.mark.parametrize("name", ["two-conv", "two-conv-pooled"])
+def test_two_conv_drops_a_quarter_behind_the_convolutions_and_half_before_the_head(name):
+    assert [one.p for one in make(name, 1, 8).body.modules() if isinstance(one, Dropout)] == [0.25, 0.5]
+
+
 def test_small_resnet_keeps_the_resolution_that_the_plain_one_gives_up():
     sizes = {}
     for name in ("resnet18", "resnet18-small"):

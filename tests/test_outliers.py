@@ -9,11 +9,17 @@ import io
 import numpy as np
 import pytest
 import torch
+from sklearn.decomposition import PCA
+from sklearn.ensemble import IsolationForest
+from sklearn.neighbors import LocalOutlierFactor
+from sklearn.pipeline import make_pipeline
+from sklearn.svm import OneClassSVM
 from tiny import harness
 
-from harness import testing
+from harness import Images, Run, testing
 from harness.kit.vectors import Vectors, principal_axes
 from harness.plugins import Plugins
+from harness.testing.toy import RECIPE
 
 PLUGINS = Plugins()
 SKLEARN = ("ocsvm", "kde", "isolation-forest", "lof")
@@ -35,8 +41,6 @@ def images():
 
 @pytest.mark.parametrize("count", [80, 64, 30])
 def test_the_principal_components_are_those_of_scikit_learn(images, count):
-    from sklearn.decomposition import PCA
-
     vectors = images[:count].flatten(1).double() / 255
     for variance in (0.5, 0.95, 0.99):
         mean, axes = principal_axes(vectors, variance)
@@ -63,9 +67,6 @@ def test_images_that_are_all_alike_have_one_component():
 def test_a_limit_draws_training_images_by_the_seed(images):
     run = testing.fitted("lof", images).vectors  # no method is asked of a run for pixels
     assert run.train.shape[0] == len(images)
-    from harness import Run
-    from harness.testing.toy import RECIPE
-
     runs = [Run("cpu", seed, RECIPE, None) for seed in (0, 0, 1)]
     drawn = [Vectors(images, run, "pixels", limit=20).train for run in runs]
     assert len(drawn[0]) == 20
@@ -95,15 +96,49 @@ def test_the_density_and_its_bandwidth_are_those_of_scikit_learn(images):
     assert chosen.bandwidth == pytest.approx(search.best_params_["bandwidth"], rel=1e-6)
 
 
-def test_the_others_are_scikit_learn_s_with_higher_for_outliers(images):
-    from sklearn.svm import OneClassSVM
+class FirstRow:
+    """Embeds images by their first row of pixels."""
 
+    def embed(self, images):
+        return images[:, 0, 0].float()
+
+
+def trained(name: str, images: torch.Tensor, **params):
+    """With seed 3, where `mine` embeds."""
+    cls = PLUGINS.get("method", name)
+    method = cls(cls.Params(**params))
+    run = Run("cpu", 3, RECIPE, method.params, fitted=lambda name, given: {"mine": FirstRow()}[name])
+    method.fit(Images(images), run)
+    return method
+
+
+@pytest.mark.parametrize(
+    ("name", "params", "known"),
+    [
+        ("ocsvm", {"on": "pixels", "nu": 0.3}, OneClassSVM(gamma="scale", nu=0.3)),
+        ("isolation-forest", {"on": "pixels", "trees": 17}, IsolationForest(n_estimators=17, random_state=3)),
+        ("lof", {"on": "pixels", "neighbours": 5}, LocalOutlierFactor(n_neighbors=5, novelty=True)),
+        (
+            "lof",
+            {"on": "pca", "variance": 0.5},
+            make_pipeline(PCA(0.5, svd_solver="full"), LocalOutlierFactor(n_neighbors=20, novelty=True)),
+        ),
+    ],
+)
+def test_the_others_are_scikit_learn_s_with_higher_for_outliers(images, name, params, known):
     train, test = images[:60], images[60:]
-    method = testing.fitted("ocsvm", train, on="pixels")
-    known = OneClassSVM(kernel="rbf", gamma="scale", nu=0.1).fit(train.flatten(1).double().numpy() / 255)
-    wanted = -known.score_samples(test.flatten(1).double().numpy() / 255)
-    found = method.score(test)["Boundary"].numpy()
-    np.testing.assert_array_equal(np.argsort(found), np.argsort(wanted))
+    (found,) = trained(name, train, **params).score(test).values()
+    known.fit(train.flatten(1).double().numpy() / 255)
+    np.testing.assert_allclose(found, -known.decision_function(test.flatten(1).double().numpy() / 255), atol=1e-6)
+
+
+@pytest.mark.parametrize("name", [*SKLEARN, *(name for name in EXTRAS if name == "pyod")])
+def test_an_embedding_is_believed_against_the_pixels(images, name):
+    odd = images.clone()
+    odd[:, :, 0] = 255 - odd[:, :, 0]
+    usual = 255 - odd  # has nothing but the first row of the training images, and `odd` all but that
+    (found,) = trained(name, images, on="mine").score(torch.cat([usual, odd])).values()
+    assert found[: len(usual)].max() < found[len(usual) :].min()
 
 
 @pytest.mark.parametrize("name", ["lof", *(name for name in EXTRAS if name == "pyod")])

@@ -41,7 +41,9 @@ def address(run_here):
         own = named(cases, table={"title": "Table 9", "average": True, "rows": "methods"})
         harness("run", "--protocol", own, "--method", f"{plugin()},{plugin('other')}")
         store = Store(Path("results"))
-        records = [*store.records(), made_up_record("test2", "mnist", "3", "ssl", {"KL": metrics(0.7)})]
+        gpu = {"device": "cuda:0", "precision": "bfloat16"}
+        shown = [("test2", "mnist", "3", "ssl", {"KL": metrics(auroc)}) for auroc in (0.7, 0.72)]
+        records = [*store.records(), made_up_record(*shown[0]), made_up_record(*shown[1], seed=1, numerics=gpu)]
         pairs = {"normal.KL": np.arange(20.0), "anomaly.KL": np.arange(5.0, 25)}
 
         def scores(record):
@@ -168,6 +170,39 @@ def test_filters_leave_what_was_asked_for_and_are_kept_in_the_address(visit):
         assert found.get_by_label("mean-image").is_checked()
 
 
+def test_find_takes_words_as_they_are_meant(visit):
+    with visit() as found:
+
+        def rows(query: str) -> dict[str, int]:
+            found.get_by_label("Find").fill(query)
+            counts = {name: table(found, name).locator("tbody tr:visible").count() for name in (TEST2, OWN, MNIST)}
+            return {name: n for name, n in counts.items() if n}
+
+        assert rows("table 9") == {OWN: 2}  # neither "Table 8" nor the digit 9
+        assert rows("patches") == {OWN: 2}  # the classes of a table whose rows are methods
+        assert rows("other") == {OWN: 1}
+        assert rows("mni") == {MNIST: 5}
+        assert rows("nist") == {}
+        assert rows("test-2") == rows("test2") == rows("mean-image test2") | {MNIST: 5}
+
+
+def test_what_seeds_were_made_with_is_said_of_each(visit):
+    with visit() as found:
+        table(found, MNIST).locator("td.number button").first.click()
+        said = found.get_by_role("dialog").locator("h3:text-is('Runs') ~ p.note").all_inner_texts()
+        assert [text.partition(":")[0] for text in said[:2]] == ["seed 0", "seed 1"]
+        assert ["cuda:0, bfloat16" in text for text in said[:2]] == [False, True]
+
+
+def test_on_paper_tables_are_whole_and_dark_on_white(visit):
+    with visit(color_scheme="dark", viewport={"width": 360, "height": 740}) as found:
+        found.emulate_media(media="print")
+        scroll = found.locator("section > .scroll").first
+        assert scroll.evaluate("(one) => getComputedStyle(one).overflowX") == "visible"
+        assert sum(map(int, scroll.evaluate("(one) => getComputedStyle(one).color").strip("rgb()").split(", "))) < 200
+        assert not found.locator("#filters").is_visible()
+
+
 def test_the_paper_s_numbers_on_and_off(visit):
     with visit() as found:
         paper = found.get_by_text("paper 0.86")
@@ -225,6 +260,10 @@ def test_cells_open_and_close_by_keyboard_alone(visit):
         assert found.evaluate("document.activeElement.closest('dialog') !== null")
         found.keyboard.press("Escape")
         assert not dialog.is_visible()
+        assert found.evaluate(place) == start
+        found.keyboard.press("Tab")  # leaves the table, and comes back to where it was
+        assert found.evaluate("document.activeElement.closest('td')") is None
+        found.keyboard.press("Shift+Tab")
         assert found.evaluate(place) == start
 
 

@@ -67,6 +67,15 @@ def test_publishing_a_part_of_a_folder_anew_leaves_the_rest_on_its_page(publishe
     assert "everything derives" in harness("leaderboard", "--check").out
 
 
+def test_a_page_leads_to_what_is_said_of_its_numbers_where_anything_is(published):
+    assert "README.md" not in published.read_text()
+    Path("leaderboard/README.md").write_text("They hold.")
+    assert "not the page that its records make" in harness("leaderboard", "--check", code=1).out
+    harness("leaderboard", "--results", "leaderboard", "--out", "leaderboard")
+    assert '<a href="README.md">' in published.read_text()
+    assert "everything derives" in harness("leaderboard", "--check").out
+
+
 def test_a_page_keeps_up_with_its_folder_and_keeps_its_pictures(published, monkeypatch):
     before = Read(published.read_text()).json("pictures")
     assert next(iter(before.values()))["strips"]

@@ -132,7 +132,7 @@ def test_the_numbers_of_another_recipe(here):
     for record in Store(results).records():
         if record.recipe == "small":
             changed = record.model_copy(update={"digests": {**record.digests, "dataset": "0" * 16}})
-            Path(f"{Store(results).path(record.cell)}.json").write_text(changed.model_dump_json())
+            Path(f"{Store(results).path(record.key)}.json").write_text(changed.model_dump_json())
     assert "not of the same images" in harness("compare", "--against", "mean-image@small", code=2).line
 
 

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import harness
+from harness.errors import DataDamaged
 from harness.kit import pictures
 
 
@@ -145,7 +146,7 @@ def test_imagenet_lists_every_missing_class_before_it_decodes_anything(imagenet)
     shutil.rmtree(imagenet / "imagenet/val/n02113186")
     message = error_of(lambda: make("imagenet", imagenet).load("train", ("Samoyed", "Cardigan", "church")))
     assert "train/n03028079 (church), val/n02113186 (Cardigan), val/n03028079 (church);" in message
-    assert str(broken) in error_of(lambda: make("imagenet", imagenet).load("train", ("tank", "Samoyed")))
+    assert str(broken) in error_of(lambda: make("imagenet", imagenet).load("train", ("tank", "Samoyed")), DataDamaged)
     assert "imagenet.folder" in error_of(lambda: make("imagenet", imagenet, folder="no").load("test", ("tank",)))
 
 
@@ -198,7 +199,7 @@ def test_pixels_of_an_unknown_range_are_refused(tmp_path):
         (np.full((8, 8), 7, np.int32), "grey other than of 16 bits"),
     ):
         Image.fromarray(values).save(tmp_path / "a.png", format="TIFF")
-        message = error_of(lambda: pictures.decode(tmp_path / "a.png"))
+        message = error_of(lambda: pictures.decode(tmp_path / "a.png"), DataDamaged)
         assert said in message
         assert "save it with 8 or 16 bits" in message
         assert "whole copy" not in message
@@ -234,14 +235,14 @@ def test_a_tiff_is_turned_as_its_tag_says(tmp_path):
 @pytest.mark.parametrize("tags", [{"photometric": 0}, {"sample_format": 2}])
 def test_grey_that_can_be_read_in_two_ways_is_refused(tmp_path, tags):
     write_tiff(tmp_path / "a.tif", np.full((4, 4), 4095), **tags)
-    assert "black as zero" in error_of(lambda: pictures.decode(tmp_path / "a.tif"))
+    assert "black as zero" in error_of(lambda: pictures.decode(tmp_path / "a.tif"), DataDamaged)
 
 
 @pytest.mark.parametrize("suffix", [".tif", ".png", ".webp"])
 def test_a_file_of_several_pictures_is_refused(tmp_path, suffix):
     pages = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
     pages[0].save(tmp_path / f"a{suffix}", save_all=True, append_images=pages[1:])
-    assert "holds 2 pictures" in error_of(lambda: pictures.decode(tmp_path / f"a{suffix}"))
+    assert "holds 2 pictures" in error_of(lambda: pictures.decode(tmp_path / f"a{suffix}"), DataDamaged)
 
 
 def test_the_shorter_side_is_resized_and_the_centre_kept(tmp_path):
@@ -278,13 +279,13 @@ def test_a_damaged_picture_is_named_or_still_a_picture(jpeg, data):
     damaged = jpeg.with_name("damaged.JPEG")
     if data.draw(st.booleans(), label="truncated"):
         damaged.write_bytes(content[: data.draw(st.integers(0, len(content) - 20))])
-        assert str(damaged) in error_of(lambda: pictures.decode(damaged, 4))
+        assert str(damaged) in error_of(lambda: pictures.decode(damaged, 4), DataDamaged)
         return
     for _ in range(data.draw(st.integers(1, 8))):
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
     damaged.write_bytes(content)
     try:
         fine = pictures.decode(damaged, 4).shape == (3, 4, 4)
-    except harness.DataMissing as error:
+    except DataDamaged as error:
         fine = str(damaged) in str(error)
     assert fine

@@ -13,6 +13,7 @@ from harness.digests import ENGINE
 from harness.plan import IDENTITY, Fit
 from harness.planning import Request, make_plan
 from harness.plugins import Plugins
+from harness.records import Store
 
 TEST2 = ("--protocol", "test2")
 POWER = 'return {"L2": (images.float() - self.mean).flatten(1).norm(p=self.params.power, dim=1)}'
@@ -90,6 +91,14 @@ def test_a_parameter_of_scoring_needs_no_training_and_any_other_does(here):
     rows = [line.split(",") for line in harness("results", "--format", "csv").out.splitlines()[1:]]
     assert len(rows) == 5
     assert len({row[8] for row in rows}) == 2  # only the other norm gives another AUROC
+
+
+def test_a_set_parameter_goes_before_the_case_s_own(here):
+    cases = {"a": case(["0"], "5") | {"params": {"powered": {"power": 3.0, "base": 5.0}}}}
+    method = plugin("powered", MEAN, POWER, body=POWERED)
+    harness("run", "--protocol", named(cases), "--method", method, "--set", "powered.power=1")
+    (record,) = Store(Path("results")).records()
+    assert record.params == {"power": 1.0, "base": 5.0}
 
 
 def test_a_changed_value_is_another_fit(here):

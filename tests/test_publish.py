@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from tiny import case, harness, named, plugin
 
+from harness.metrics import Metrics
 from harness.paths import protocol_files
 from harness.records import Store
 from harness.report.publish import publish
@@ -55,15 +56,16 @@ def test_what_was_published_is_found_in_order(copy):
     assert "everything derives" in check()
 
 
-def test_a_number_that_was_changed_is_found(copy):
+@pytest.mark.parametrize("field", Metrics.model_fields)
+def test_a_number_that_was_changed_is_found(copy, field):
     path = a_record(copy)
     record = json.loads(path.read_text())
-    auroc = record["scores"]["L2"]["auroc"]
-    record["scores"]["L2"]["auroc"] = round(auroc - 0.01, 6)
+    true = record["scores"]["L2"][field]
+    record["scores"]["L2"][field] = wrong = round(true - 0.01 if true > 0.5 else true + 0.01, 6)
     path.write_text(json.dumps(record))
     out = check(1)
-    assert f"{path}: L2: the record says auroc {auroc - 0.01:.6f}, its scores say {auroc:.6f}" in out
-    assert ".md: not the table that its records make" in out
+    assert f"{path}: L2: the record says {field} {wrong:.6f}, its scores say {true:.6f}" in out
+    assert (".md: not the table that its records make" in out) == (field == "auroc")
 
 
 def test_a_table_that_was_changed_is_found(copy):
@@ -94,7 +96,7 @@ def test_records_that_are_damaged_or_in_another_s_place_are_found(copy):
     out = check(1)
     assert f"{first}: not a readable record" in out
     assert "broken.json: not a readable record" in out
-    assert "elsewhere.json: holds the record of another cell" in out
+    assert "elsewhere.json: holds the record of another evaluation" in out
 
 
 def test_tables_without_records_and_records_without_a_table_are_found(copy):
@@ -149,6 +151,15 @@ def test_a_record_that_is_published_again_takes_the_place_of_the_old_one(here):
     harness("leaderboard", "--protocol", protocol, "--out", "leaderboard")
     assert len(list(Path("leaderboard").rglob("*.npz"))) == 1, "the old one's scores are gone with it"
     assert "everything derives" in check()
+
+
+def test_records_of_the_same_scores_with_another_accuracy_or_metric_are_replaced(copy):
+    others = [{"accuracy": 0.5}, {"knn_accuracy": {"3": 0.5}}, {"metrics": {"L2": {"brier": 0.5}}}]
+    paths = sorted(Path(shutil.copytree(copy, "theirs")).rglob("mean-image/*.json"))
+    for path, other in zip(paths, [*others, {"fit_seconds": 9}], strict=True):
+        path.write_text(json.dumps(json.loads(path.read_text()) | other))
+    said = harness("leaderboard", "--results", "theirs", "--out", copy).err
+    assert "3 record(s) replaced, 5 record(s) there already" in said
 
 
 def run_twice(*words: str) -> Store:

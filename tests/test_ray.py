@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -94,18 +93,24 @@ def test_a_node_that_is_killed_costs_nothing(here, cluster):
     for path in (Path("go"), *here.glob("begun-*")):
         path.unlink()
 
+    ended = threading.Event()  # else a run that fails would be waited for for ever
+
     def kill():
         while len(workers := [int(path.name.split("-")[2]) for path in here.glob("begun-*")]) < 2:
-            time.sleep(0.02)
+            if ended.wait(0.02):
+                return
         cluster.remove_node(*cluster.worker_nodes, allow_graceful=False)
-        while all(Path(f"/proc/{worker}").exists() for worker in workers):
-            time.sleep(0.02)
+        while all(Path(f"/proc/{worker}").exists() for worker in workers) and not ended.wait(0.02):
+            pass
         Path("go").touch()
 
     killer = threading.Thread(target=kill)
     killer.start()
-    seen = on_ray(cluster, *words, "--results", "ray")
-    killer.join()
+    try:
+        seen = on_ray(cluster, *words, "--results", "ray")
+    finally:
+        ended.set()
+        killer.join()
     assert differences(kept("local"), kept("ray")) == []
     assert seen.err.count("AUROC L2") == 3
     begun = sorted(path.name.split("-")[1] for path in here.glob("begun-*"))

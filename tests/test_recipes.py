@@ -44,29 +44,34 @@ def test_paper_and_fast_are_there_for_every_data_set_of_test2(dataset):
     assert fast.epochs < paper.epochs
 
 
-def test_what_the_paper_states_is_what_the_recipe_does():
-    found = recipe("cifar10", "paper")
-    assert (found.network, found.optimizer, found.lr, found.momentum) == ("wrn-28-10", "sgd", 0.1, 0.9)
-    assert (found.schedule, found.epochs, found.batch) == ("cosine", 200, 250)
-    assert {"lr", "momentum", "schedule", "epochs", "batch"} <= set(found.stated)
-    assert recipe("mnist", "paper").network == "two-conv"
-    assert not recipe("mnist", "paper").flip  # mirrored digits are other signs
+DEFAULTS = {"nesterov": True, "weight_decay": 5e-4, "schedule": "cosine", "lr_end": 1e-6, "step_epochs": 10}
+DEFAULTS |= {"step_factor": 0.8, "pad": 0, "flip": False, "crop": 1, "precision": "bfloat16"}
+SGD = {"optimizer": "sgd", "lr": 0.1, "momentum": 0.9, "epochs": 200, "batch": 250}
+ADAM = {"optimizer": "adam", "lr": 1e-3, "momentum": 0.9, "weight_decay": 0, "epochs": 20, "batch": 250}
+STEPS = {"schedule": "step", "step_epochs": 10, "step_factor": 0.8}
+CROPS = {"crop": 224 / 256, "flip": True}  # the 256 is ours
+
+
+@pytest.mark.parametrize(
+    ("dataset", "name", "printed", "chosen"),
+    [
+        ("cifar10", "paper", SGD | {"network": "wrn-28-10", "schedule": "cosine"}, {"pad": 4, "flip": True}),
+        ("imagenet", "paper", SGD | STEPS | CROPS | {"network": "resnet18-cbam"}, {}),
+        ("mnist", "paper", {"network": "two-conv"}, ADAM),
+        ("mnist", "residual", {}, SGD | {"network": "wrn-10-1", "epochs": 5}),
+    ],
+)
+def test_a_recipe_does_what_the_paper_prints_and_the_rest_is_our_choice(dataset, name, printed, chosen):
+    found = recipe(dataset, name)
+    assert found.values_that_train() == DEFAULTS | chosen | printed
+    assert found.flip == (dataset != "mnist")  # mirrored digits are other signs
+    assert set(found.stated) == printed.keys()
 
 
 def test_a_recipe_like_another_has_its_values_but_for_its_own():
     assert recipe("digits", "paper").values_that_train() == recipe("mnist", "paper").values_that_train()
     small, fast = recipe("digits", "small"), recipe("digits", "fast")
     assert fast.values_that_train() == small.values_that_train() | {"epochs": fast.epochs}
-
-
-def test_the_residual_recipe_of_mnist_has_the_optimiser_of_cifar10_but_mirrors_no_digit():
-    mnist, cifar = recipe("mnist", "residual"), recipe("cifar10", "small")
-    for key in ("network", "optimizer", "lr", "momentum", "nesterov", "weight_decay", "schedule"):
-        assert getattr(mnist, key) == getattr(cifar, key)
-    assert not mnist.flip
-    assert not mnist.pad
-    assert not mnist.stated
-    assert mnist.epochs == recipe("mnist", "fast").epochs
 
 
 def test_the_first_recipe_is_the_default():
@@ -176,23 +181,25 @@ INNER = """class Params(harness.Params):
         size: int = 1
 
     def build(self, task, run):
-        self.recipe = run.recipe
+        self.recipe, self.seed = run.recipe, run.seed
 """
 OUTER = """class Params(harness.Params):
         on: str = "inner"
 """
-NOTED = """other = run.fitted(self.params.on, train.images).recipe
-        run.note(epochs=run.recipe.epochs, inner_epochs=other.epochs, lr=run.recipe.lr, inner_lr=other.lr)
+NOTED = """other = run.fitted(self.params.on, train.images)
+        run.note(epochs=run.recipe.epochs, inner_epochs=other.recipe.epochs, inner_seed=other.seed)
+        run.note(lr=run.recipe.lr, inner_lr=other.recipe.lr)
         """
 
 
-def test_a_method_within_another_one_has_what_the_recipe_has_for_it(here):
+def test_a_method_within_another_one_has_its_seed_and_what_the_recipe_has_for_it(here):
     inner, outer = plugin("inner", body=INNER), plugin("outer", NOTED + MEAN, body=OUTER)
     path = write_toml("mine.toml", TINY | {"methods": {"inner": {"epochs": 5}, "outer": {"lr": 0.5}}})
-    words = ("--protocol", "test2", "--case", "1", "--method", outer, "--plugins", inner, "--recipe", path)
+    words = ("--protocol", "test2", "--case", "1", "--seed", "3", "--method", outer, "--plugins", inner)
+    words += ("--recipe", path)
     harness("run", *words)
     (record,) = Store(Path("results")).records()
-    assert record.diagnostics == {"epochs": 3, "inner_epochs": 5, "lr": 0.5, "inner_lr": 0.01}
+    assert record.diagnostics == {"epochs": 3, "inner_epochs": 5, "inner_seed": 3, "lr": 0.5, "inner_lr": 0.01}
     alone = Recipe(**TINY | {"lr": 0.5}).values_that_train()
     assert record.recipe_values == alone | {"methods": {"inner": {"epochs": 5, "lr": 0.01}}}
     assert harness("plan", *words).statuses == ["done"]

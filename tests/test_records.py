@@ -164,9 +164,9 @@ def sample(store: Store, auroc: float) -> tuple[Record, dict[str, np.ndarray]]:
     return record.model_copy(update={"scores": metrics}), scores
 
 
-def whole(store: Store, cell) -> float | None:
+def whole(store: Store, key) -> float | None:
     """The AUROC on record, seen to be with the scores that it was recorded with; None if there is no record."""
-    record = store.find(cell)
+    record = store.find(key)
     if record is None:
         return None
     path = scores_file(store, record)
@@ -180,8 +180,8 @@ def test_a_crash_leaves_the_record_of_before_or_the_new_one(here, monkeypatch, f
     harness(*RUN, "--method", plugin())
     store = Store(Path("results"))
     first, scores = sample(store, 0.25)
-    cell = store.write(first, scores).cell
-    assert whole(store, cell) == 0.25
+    key = store.write(first, scores).key
+    assert whole(store, key) == 0.25
 
     real, calls = getattr(os, fails), []
 
@@ -199,11 +199,11 @@ def test_a_crash_leaves_the_record_of_before_or_the_new_one(here, monkeypatch, f
             finished = True
         except Unwritable:
             finished = False
-    assert whole(Store(Path("results")), cell) == (0.75 if finished else 0.25)
+    assert whole(Store(Path("results")), key) == (0.75 if finished else 0.25)
     assert not [path for path in files() if path.suffix == ".part"]
     # And it can be tried again, with nothing lost.
     store.write(second, scores)
-    assert whole(store, cell) == 0.75
+    assert whole(store, key) == 0.75
     kept = [
         json.loads(path.read_text())["scores"]["L2"]["auroc"]
         for path in files("results/superseded")
@@ -354,6 +354,6 @@ def test_no_name_leaves_the_folder_or_takes_another_s_place(tmp_path_factory, na
     ]
     for record in made:
         store.write(record)
-    assert [store.find(record.cell) for record in made] == made
+    assert [store.find(record.key) for record in made] == made
     assert sorted(record.reason for record in store.records()) == sorted(record.reason for record in made)
     assert [path.name for path in root.iterdir()] == ["results"]

@@ -13,6 +13,7 @@ import pytest
 import torch
 from fake_data import make
 from sklearn.metrics import roc_auc_score
+from sklearn.neighbors import KNeighborsClassifier
 from tiny import DISTANCE, MEAN, case, fits, harness, named, plugin, scorings, spy
 
 import harness as api
@@ -146,6 +147,27 @@ def test_an_embedding_is_made_once_for_all_evaluations_of_a_fit(here):
     assert test == near.n_normal
     assert near.knn_accuracy == far.knn_accuracy
     assert near.knn_accuracy["200"] > 0.9
+
+
+def test_the_accuracy_among_neighbours_is_of_200_and_of_as_many_as_the_method_scores_by(here):
+    # The sums of an image's rows say so little of it that the number of neighbours matters.
+    body = """
+    class Params(harness.Params):
+        k: int = 3
+
+    scoring = ("k",)
+
+    def embed(self, images):
+        return images[:, 0].sum(2).float()
+"""
+    harness("run", "--protocol", named({"a": case(["0", "1", "2"], "3")}), "--method", plugin(body=body))
+    (near, labels), (queries, truth) = (make("digits").load(split, ("0", "1", "2")) for split in ("train", "test"))
+    expected = {}
+    for k in (3, 200):
+        vote = KNeighborsClassifier(k, metric="cosine", weights=lambda distances: np.exp(-distances / 0.1))
+        expected[str(k)] = vote.fit(near[:, 0].sum(2), labels).score(queries[:, 0].sum(2), truth)
+    assert expected["3"] > expected["200"] + 0.1
+    assert records()[0].knn_accuracy == pytest.approx(expected, abs=1e-6)
 
 
 def test_scores_stand_in_one_order_whatever_clusters_a_method_sees(here):

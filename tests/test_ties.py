@@ -54,8 +54,8 @@ def test_the_pairing_decides():
     other = made.record("other", 0, rng.normal(size=300), rng.normal(1.15, 1, size=300))
     assert best.scores["S"].auroc_low < alike.scores["S"].auroc < best.scores["S"].auroc
     assert best_or_tied([entry(alike), entry(best)], made.scores) == [False, True]
-    if other.scores["S"].auroc < best.scores["S"].auroc:
-        assert best_or_tied([entry(best), entry(other)], made.scores) == [True, True]
+    assert other.scores["S"].auroc < best.scores["S"].auroc
+    assert best_or_tied([entry(best), entry(other)], made.scores) == [True, True]
 
 
 def test_the_decision_is_that_of_a_bootstrap_over_images():
@@ -225,6 +225,20 @@ def test_cases_are_averaged():
     assert best_or_tied([mixed, up], made.scores) == [False, True]
 
 
+def test_one_case_that_is_clear_does_not_decide_an_average():
+    made = Made()
+    x = np.linspace(-2, 2, 400)
+
+    def number(method: str, *shifts: float) -> Entry:
+        return Entry("S", tuple((made.record(f"{method}{i}", 0, x, x + shift),) for i, shift in enumerate(shifts)))
+
+    best, other = number("best", 1.5, 0.3), number("other", 0.3, 1.49)
+    assert best.intervals[0][0] > other.intervals[0][1]
+    assert best.intervals[1][1] < other.intervals[1][0]
+    assert other.mean < best.mean
+    assert best_or_tied([best, other], made.scores) == [True, True]
+
+
 def test_the_table_shows_it_and_says_so(here):
     good = plugin("good")
     bad = plugin("bad", fit="pass", score='return {"L2": images.float().flatten(1).mean(1) * 0}')
@@ -235,7 +249,7 @@ def test_the_table_shows_it_and_says_so(here):
     assert "Bold" not in alone
     out = harness("run", "--protocol", protocol, "--method", f"{good},{bad}").out
     assert "| a | 0.500 | **" in out
-    assert "Bold: the best of its row" in out
+    assert "Bold: the best number of its row" in out
     assert out == harness("leaderboard", "--protocol", protocol).out
 
 

@@ -1,6 +1,7 @@
 """The training engine: schedules, and going on after a kill as if nothing had happened."""
 
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -196,6 +197,64 @@ def test_a_loss_that_is_not_finite_ends_the_training():
         train_network(module, IMAGES, lambda x, i: (module(x).sum() * math.nan, torch.tensor(0.0)), run())
 
 
+@pytest.mark.parametrize(
+    ("values", "optimizer", "rates"),
+    [
+        (
+            {"lr": 0.1, "lr_end": 0.02, "weight_decay": 0.1},
+            partial(torch.optim.SGD, momentum=0.9, nesterov=True, weight_decay=0.1),
+            [0.02 + 0.04 * (1 + math.cos(math.pi * t / 5)) for t in range(6)],
+        ),
+        (
+            {"optimizer": "adam", "lr": 0.01, "schedule": "constant", "momentum": 0.8, "weight_decay": 0.1},
+            partial(torch.optim.Adam, betas=(0.8, 0.999), weight_decay=0.1),
+            [0.01] * 6,
+        ),
+        (
+            {"lr": 0.1, "schedule": "step", "step_epochs": 1, "step_factor": 0.5, "nesterov": False},
+            partial(torch.optim.SGD, momentum=0.9, weight_decay=5e-4),
+            [0.1, 0.1, 0.1, 0.05, 0.05, 0.05],
+        ),
+    ],
+    ids=["sgd, cosine", "adam", "sgd, step"],
+)
+def test_every_step_is_one_of_the_recipe_s_optimiser_at_the_rate_of_its_schedule(values, optimizer, rates):
+    def linear():
+        torch.manual_seed(1)
+        return nn.Sequential(nn.Flatten(), nn.Linear(64, 2))
+
+    trained, replayed, seen = linear(), linear(), []
+
+    def loss(batch, index):
+        seen.append((batch, index))
+        return loss_of(trained)(batch, index)
+
+    with seeded(5):
+        train_network(trained, IMAGES, loss, run(recipe=recipe(epochs=2, batch=24, **values)))
+    replay = optimizer(replayed.parameters(), lr=1)
+    for (batch, index), rate in zip(seen, rates, strict=True):
+        replay.param_groups[0]["lr"] = rate
+        replay.zero_grad()
+        nn.functional.cross_entropy(replayed(batch), LABELS[index]).backward()
+        replay.step()
+    for found, expected in zip(trained.parameters(), replayed.parameters(), strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_mean_loss_and_accuracy_over_the_images_of_the_last_epoch_are_noted():
+    module, sizes, this = net(), [], run(recipe=recipe(epochs=2, batch=24))
+
+    def loss(batch, index):
+        epoch = len(sizes) // 3
+        sizes.append(len(index))
+        return 0 * module(batch).sum() + 100 * epoch + index.float().mean(), LABELS[index].float().mean()
+
+    train_network(module, IMAGES, loss, this)
+    assert sizes == [24, 23, 23] * 2
+    mean = {"train_loss": 100 + 34.5, "train_accuracy": int(LABELS.sum()) / 70}
+    assert this.notes == pytest.approx(mean, rel=1e-5)
+
+
 def test_learning_rates_follow_the_schedules():
     cosine = recipe(epochs=2, lr=0.1, lr_end=0.001)
     rates = [learning_rate(cosine, step, steps_per_epoch=3) for step in range(6)]
@@ -216,6 +275,13 @@ def test_augmentation_crops_and_flips_each_image_for_itself():
     assert len({tuple(image.flatten().tolist()) for image in moved}) > 10
     assert torch.equal(augment(same, recipe()), same.float() / 255)
     assert augment(same, recipe(crop=0.75)).shape[-1] == 6
+
+
+def test_around_an_image_that_is_moved_all_is_black():
+    torch.manual_seed(0)
+    moved = augment(torch.full((64, 1, 8, 8), 255, dtype=torch.uint8), recipe(pad=2))
+    assert set(moved.unique().tolist()) == {0, 1}
+    assert moved[..., 2:6, 2:6].min() == 1
 
 
 @pytest.mark.parametrize("allowed", [(), ("fused",), ("channels_last",)])
@@ -265,6 +331,11 @@ def test_a_compiled_training_leaves_the_module_as_it_was(monkeypatch):
     assert compiled == [module]
     assert this.numerics["compile"] is True
     assert module._compiled_call_impl is None
+
+
+def test_what_is_scored_is_the_centre_that_the_recipe_s_crop_leaves():
+    found = in_batches(IMAGES, run(recipe=recipe(crop=0.75)), lambda x: {"mean": x.mean((1, 2, 3))})
+    torch.testing.assert_close(found["mean"], IMAGES[:, :, 1:7, 1:7].float().mean((1, 2, 3)) / 255)
 
 
 def test_a_batch_too_large_for_the_device_is_scored_in_halves():

@@ -10,7 +10,7 @@ import click
 from harness.commands import completion
 from harness.commands.completion import of_plugins
 from harness.commands.options import Comma, options, results_option
-from harness.errors import HarnessError
+from harness.errors import HarnessError, suggest
 
 if TYPE_CHECKING:
     from harness.records import Record
@@ -36,7 +36,6 @@ filter_options = options(
 def filtered(filters: dict[str, Any]) -> tuple[list[Record], list[str]]:
     """The records that are asked for, and a line for each filter that no record at all has: it may be misspelt."""
     from harness.records import Store
-    from harness.spec import suggest
 
     wanted = {name: values for name, values in filters.items() if name not in ("results", "settings") and values}
     if "protocol" in wanted:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from harness.errors import suggest
 from harness.metrics import Metrics
 from harness.paths import protocol_files
 from harness.plugins import Plugins
 from harness.protocol import read_protocol
 from harness.records import Record
-from harness.spec import read_toml, suggest
+from harness.spec import read_toml
 
 
 def below_chance(records: Iterable[Record], plugins: Plugins) -> list[str]:

@@ -67,8 +67,10 @@ def leaderboard(
 
     store, protocols = Store(filters["results"]), filters["protocol"]
     if check:
+        from harness.report.verify import problems
+
         folder = out or Path("leaderboard")
-        found = publish.problems(folder, protocols)
+        found = problems(folder, protocols)
         for problem in found:
             click.echo(problem)
         click.echo(f"{folder}: {len(found)} problem(s)" if found else f"{folder}: everything derives from its records")

@@ -10,7 +10,7 @@ import click
 
 from harness import kit
 from harness.commands.options import Comma, device_option, request_options
-from harness.errors import HarnessError, Interrupted
+from harness.errors import HarnessError, Interrupted, suggest
 
 if TYPE_CHECKING:
     from harness.executors.ray import Cluster
@@ -69,8 +69,6 @@ def run(
     check_device(device)
     for name in faster_by:
         if name not in kit.FASTER_BY:
-            from harness.spec import suggest
-
             raise HarnessError(f"--faster-by {name!r}: {suggest(name, kit.FASTER_BY)}")
     if jobs and executor == "ray":
         raise HarnessError("--jobs: only with --executor local; Ray goes by --ray-cpus and --ray-gpus")
@@ -152,8 +150,8 @@ def _carry_out(
             ) from None
     else:
         click.echo(plan.summary(), err=True)
-    cells = dict.fromkeys(one.evaluation.cell for one in plan.planned)
-    records = [record for cell in cells if (record := store.find(cell))]
+    keys = dict.fromkeys(one.evaluation.key for one in plan.planned)
+    records = [record for key in keys if (record := store.find(key))]
     boards = leaderboards(records, request.protocols, store.scores, whole=False)
     show([board.table for board in boards])
     failed = [record for record in records if record.status == "failed"]

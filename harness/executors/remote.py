@@ -96,8 +96,8 @@ def carry_out(
             if shared:
                 # A worker that was lost may have recorded some of them.
                 missing = outstanding(evaluations, store)
-                new = {record.cell: record for record in (worker.carry_out(fit, missing) if missing else ())}
-                outcome.records = [new.get(one.cell) or store.find(one.cell) for one in evaluations]
+                new = {record.key: record for record in (worker.carry_out(fit, missing) if missing else ())}
+                outcome.records = [new.get(one.key) or store.find(one.key) for one in evaluations]
                 return outcome
             outcome.wants_files = trained and not files
             if outcome.wants_files:

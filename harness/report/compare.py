@@ -278,7 +278,7 @@ def _reading(rows: list[Compared], records: list[Record]) -> list[str]:
 def _context(boards: list[Leaderboard]) -> list[str]:
     """What the leaderboards say of how our numbers were made."""
     notes = [
-        f"{r.dataset.capitalize()} stands in for {r.declared_as}: other data than the paper's."
+        f"The images are those of a {r.dataset}, which stands for {r.declared_as}: the paper's data only if these are."
         for r in (board.records[0] for board in boards)
         if r.declared_as
     ]

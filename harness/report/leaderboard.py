@@ -101,7 +101,7 @@ def leaderboards(
     records = list(records)
     own = (carried(folder, not_bundled(records)) if folder else {}) | own_protocols(protocol_paths)
     groups: dict[tuple, list[Record]] = {}
-    for record in sorted(records, key=lambda record: record.cell):
+    for record in sorted(records, key=lambda record: record.key):
         shared = record.shared_settings
         changed = digest(shared) if shared else ""
         groups.setdefault((record.protocol, record.dataset, record.recipe, changed), []).append(record)
@@ -222,7 +222,8 @@ def _table(
     if any(cell.text.endswith(")") for line in lines for cell in line.cells if cell.value is not None):
         notes.insert(1, PART)
     if scores and _embolden([[line for line in lines if line.anomaly_set == name] for name in sets], scores):
-        notes.insert(1, BOLD.format(place="column" if layout.rows == "methods" else "row"))
+        place = "column" if layout.rows == "methods" else "row"
+        notes.insert(1, BOLD.format(place=place + (f", {' and '.join(sets)} apart" if len(sets) > 1 else "")))
 
     heads = [f"{line.score} {line.anomaly_set}" if len(sets) > 1 else line.score for line in lines]
     if layout.rows == "methods":
@@ -339,11 +340,12 @@ def _part(n: int, cases: list[list[Record]], seeds: list[int]) -> str:
     return f" ({n}/{whole})" if n < whole else ""
 
 
-def _average(cells: list[Cell | str], cases: list[list[Record]], score: str, seeds: list[int]) -> Cell:
+def _average(cells: list[Cell], cases: list[list[Record]], score: str, seeds: list[int]) -> Cell:
     """The mean over the rows; only where every row has a number."""
-    values = [cell.value for cell in cells if isinstance(cell, Cell) and cell.value is not None]
+    values = [cell.value for cell in cells if cell.value is not None]
     if not values or len(values) < len(cells):
-        return Cell(INCOMPLETE)
+        texts = {cell.text for cell in cells}
+        return Cell(texts.pop() if texts in ({SKIPPED}, {NOT_RUN}) else INCOMPLETE)
     mean = sum(values) / len(values)
     n = sum(shown_value(record, score) is not None for case in cases for record in case)
     return Cell(f"{mean:.3f}{_part(n, cases, seeds)}", mean)

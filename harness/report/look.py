@@ -24,8 +24,11 @@ if TYPE_CHECKING:
 
 # Matplotlib takes long to import: see inside the functions.
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-"""Of Okabe & Ito (2008): told apart under every common colour blindness. Yellow is left out, being lost on white."""
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999", "#882255")
+"""Of Okabe & Ito (2008), with their grey and a wine red of Tol's (2021): told apart under every common colour
+blindness. Yellow is left out, being lost on white."""
+DETECTORS = ("isolation-forest", "kde", "lof", "ocsvm")
+"""Bundled methods that no table of the paper has, each with a colour of its own, too."""
 DASHES = ("-", (0, (4, 1.5)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 GREY = "#666666"
@@ -102,10 +105,11 @@ def looks(records: Sequence[Record], protocol: Protocol) -> dict[tuple[Variant, 
 
 
 def _places(methods: Iterable[str]) -> dict[str, int]:
-    """The turn of each method: those of the bundled tables have the same in every figure, and so the same colour; the
-    others take what these leave free."""
+    """The turn of each method: bundled ones have the same in every figure, and so the same colour; the others take what
+    these leave free."""
     present = sorted(set(methods))
-    known = {name: place for place, name in enumerate(dict.fromkeys(column.method for column in bundled_columns()))}
+    columns = (column.method for column in bundled_columns())
+    known = {name: place for place, name in enumerate(dict.fromkeys([*columns, *DETECTORS]))}
     taken = {known[name] for name in present if name in known}
     free = (place for place in itertools.count() if place not in taken)
     return known | {name: next(free) for name in present if name not in known}

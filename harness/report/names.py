@@ -59,7 +59,7 @@ def settings_text(settings: Mapping[str, Mapping[str, Any]]) -> str:
 
 def place_of(record: Record) -> str:
     """Where a record is in its folder."""
-    return Store(Path()).path(record.cell) + ".json"
+    return Store(Path()).path(record.key) + ".json"
 
 
 def data_of(record: Record) -> str:

@@ -15,8 +15,8 @@ ORIGINS = {"paper": "The paper", "inferred": "Inferred from the paper", "propose
 """What is said of where a note's choice comes from."""
 PART = "(n/m): the mean of n runs, where m would be one for each seed and case."
 BOLD = (
-    "Bold: the best of its {place}, and what follows it down to the first number that a paired test tells from it "
-    "(DeLong, and seeds; 95 %)."
+    "Bold: the best number of its {place}, and what follows it down to the first number that a paired test tells from "
+    "it (DeLong, and seeds; 95 %)."
 )
 
 
@@ -47,8 +47,9 @@ def notes_of(
     for text, methods in by_recipe.items():
         notes.append(text + (f" ({', '.join(methods)})" if len(by_recipe) > 1 else "") + ".")
     sampled: dict[float, dict[Variant, None]] = {}
-    for record in (record for record in ok if "images_used" in record.diagnostics):
-        sampled.setdefault(record.diagnostics["images_used"], {})[Variant.of(record)] = None
+    for record in ok:
+        if used := _images_used(record):
+            sampled.setdefault(used, {})[Variant.of(record)] = None
     for used, variants in sampled.items():
         who = ", ".join(map(str, variants))
         notes.append(f"Fitted to {used:.0f} training images, drawn at random, where there were more ({who}).")
@@ -58,6 +59,14 @@ def notes_of(
     if ok:
         notes.append(_made_with(ok))
     return notes
+
+
+def _images_used(record: Record) -> float | None:
+    """How many training images a method was fitted to, if to a sample of them. Records of old have it among the
+    parameters of bundled detectors alone."""
+    limit = record.params.get("limit") if "plugin" not in record.provenance else None
+    sampled = isinstance(limit, int) and record.n_train > limit
+    return record.diagnostics.get("images_used", limit if sampled else None)
 
 
 class _Shown(BaseModel):

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from harness.errors import HarnessError
+from harness.errors import HarnessError, suggest
 from harness.report.compare import MORE, ONE_SEED, WITHIN
 from harness.report.leaderboard import Leaderboard, Line, entry_of
 from harness.report.names import label, place_of
 from harness.report.table import Cell, Table
 from harness.report.ties import Difference, Entry, Scores, differences
-from harness.spec import suggest
 
 READING = (
     "Difference: the first number minus the second, with its 95 % interval. The two are compared image by image "

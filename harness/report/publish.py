@@ -1,7 +1,7 @@
 """A folder that can be published: tables, figures, and the records and per-image scores that they are made from.
 
 The folder is a results folder, and its tables are made from all that it holds: a row that is added to it stands beside
-those that were there. `problems` derives everything in it again.
+those that were there. `harness.report.verify` derives everything in it again.
 """
 
 from __future__ import annotations
@@ -11,12 +11,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pydantic import ValidationError
-
 from harness.arrays import npz
 from harness.errors import HarnessError
 from harness.files import sha256, write_whole
-from harness.metrics import Metrics, measure
 from harness.plugins import Plugins
 from harness.protocol import carried
 from harness.ranks import to_ranks
@@ -30,8 +27,6 @@ if TYPE_CHECKING:
     import numpy as np
 
 PAGE = "index.html"
-NEGLIGIBLE = 1e-9
-"""By how much a number that is computed again, on another machine, may differ."""
 
 
 def publish(
@@ -71,18 +66,18 @@ def publish(
         HarnessError: the records can't share a table with those of the folder, or it can't be written to.
     """
     there = Store(out, "--out")
-    before = {record.cell: record for record in there.records()}
-    whole = {cell: record for cell, record in before.items() if all(path.exists() for path in there.files(record))}
-    offered = {record.cell: record for record in records}
-    given = {cell: record for cell, record in offered.items() if not _failed_again(record, before.get(cell))}
+    before = {record.key: record for record in there.records()}
+    whole = {key: record for key, record in before.items() if all(path.exists() for path in there.files(record))}
+    offered = {record.key: record for record in records}
+    given = {key: record for key, record in offered.items() if not _failed_again(record, before.get(key))}
     new = {} if out.resolve() == store.root.resolve() else given
-    added = {cell: _small(record, store) for cell, record in new.items() if not _same(record, whole.get(cell))}
-    for cell in [cell for cell in added if cell in whole and _same(added[cell], _small(whole[cell], there))]:
-        del added[cell]
-    replaced = {cell: before[cell].scores_sha256 for cell in added if cell in before}
+    added = {key: _small(record, store) for key, record in new.items() if not _same(record, whole.get(key))}
+    for key in [key for key in added if key in whole and _same(added[key], _small(whole[key], there))]:
+        del added[key]
+    replaced = {key: before[key].scores_sha256 for key in added if key in before}
 
     def scores(record: Record):
-        return store.scores(given[record.cell]) if record.cell in added else there.scores(record)
+        return store.scores(given[record.key]) if record.key in added else there.scores(record)
 
     names = not_bundled(given.values())
     brought = carried(store.root, names) | own_protocols(protocols)
@@ -92,15 +87,15 @@ def publish(
         for name in brought.keys() & names:
             write_whole(out / "protocols" / f"{name}.toml", Path(brought[name]).read_bytes())
         try:
-            for cell, record in added.items():
-                there.write(record, _ranks(given[cell], store), supersede=False)
+            for key, record in added.items():
+                there.write(record, _ranks(given[key], store), supersede=False)
         finally:
             there.drop_scores(set(replaced.values()))
         for board in boards:
-            if any(record.cell in given for record in board.records):
+            if any(record.key in given for record in board.records):
                 for path in _write(board, Store(out), form):
                     tell(path)
-        if form == "html" or _has_page(out):
+        if form == "html" or has_page(out):
             tell(_write_page(boards, Store(out), plugins or Plugins(), data))
         counts = {"added": len(added) - len(replaced), "replaced": len(replaced)}
         counts["there already"] = len(given) - len(added)
@@ -155,102 +150,23 @@ def _write_page(boards: Sequence[Leaderboard], store: Store, plugins: Plugins, d
     from harness.report.page import page
 
     path = store.root / PAGE
-    text = page(boards, store.scores, read_published(), plugins, data, before=_text(path))
+    more = {"before": content(path), "readme": readme_of(store.root)}
+    text = page(boards, store.scores, read_published(), plugins, data, **more)
     path.write_text(text, encoding="utf-8")
     return path
 
 
-def problems(folder: Path, protocols: Sequence[str] = ()) -> list[str]:
-    """Everything in a published folder that does not follow from the rest of it, one line each; none if all is well.
-
-    Each record is read strictly, its numbers are measured again from its per-image scores, and every table is made
-    again from the records and compared letter by letter. So is the page. Figures, and the curves, histograms and
-    pictures of the page, are not: they depend on the libraries that draw them. Nor can accuracies and the metrics of
-    plugins be derived from scores.
-    """
-    store = Store(folder, "--out")
-    files = sorted(path for path in (folder / "records").rglob("*") if not path.is_dir())
-    found = [f"{path}: no record" for path in files if path.suffix != ".json"]
-    records: list[Record] = []
-    for path in (file for file in files if file.suffix == ".json"):
-        try:
-            record = Record.model_validate_json(path.read_bytes())
-        except (OSError, ValidationError) as error:
-            found.append(f"{path}: not a readable record: {str(error).splitlines()[0]}")
-            continue
-        records.append(record)
-        wrong = f"holds the record of another cell, {store.files(record)[0]}" if path not in store.files(record) else ""
-        found += [f"{path}: {problem}" for problem in ([wrong] if wrong else _wrong_numbers(record, store))]
-    found += [f"{path}: the scores of no record" for path in store.unused_scores()]
-    needed = not_bundled(records)
-    for path in sorted((folder / "protocols").glob("*")):
-        if path.suffix != ".toml" or path.stem not in needed:
-            found.append(f"{path}: the protocol of no record, or of a bundled one's name")
-    if not records:
-        return [*found, f"{folder}: no records; publish some with harness leaderboard --out {folder}"]
-    try:
-        boards = leaderboards(records, protocols, store.scores, folder=folder)
-    except HarnessError as error:
-        known_already = any(line.endswith(str(error)) for line in found)
-        return [*found, *([] if known_already else [str(error)]), f"{folder}: its tables can't be compared until then"]
-    return found + _wrong_tables(boards, folder) + _wrong_page(boards, store)
+def readme_of(folder: Path) -> str:
+    """What the page links to, if a folder says what its numbers mean."""
+    return "README.md" if (folder / "README.md").exists() else ""
 
 
-def _wrong_numbers(record: Record, store: Store) -> list[str]:
-    if record.status != "ok":
-        return []
-    try:
-        scores = store.scores(record)
-    except HarnessError as error:
-        return [str(error)]
-    found = []
-    for name, claimed in record.scores.items():
-        true = measure(scores[f"normal.{name}"], scores[f"anomaly.{name}"])
-        for field in Metrics.model_fields:
-            a, b = getattr(claimed, field), getattr(true, field)
-            if abs(a - b) > NEGLIGIBLE:
-                found.append(f"{name}: the record says {field} {a:.6f}, its scores say {b:.6f}")
-    return found
-
-
-def _wrong_tables(boards: Sequence[Leaderboard], folder: Path) -> list[str]:
-    found, known = [], set()
-    for board in boards:
-        tables = {folder / f"{board.name}.{form}": form for form in FORMATS}
-        known |= set(tables)
-        present = [path for path in tables if path.exists()]
-        if not present and not _has_page(folder):
-            found.append(f"{folder / board.name}.md: missing, though there are records of it")
-        for path in present:
-            if path.read_bytes() != text_of([board], tables[path]).encode():
-                found.append(f"{path}: not the table that its records make; write it again with --out")
-    own = {"README.md", PAGE}
-    for path in sorted(folder.iterdir()):
-        if path.suffix.removeprefix(".") in FORMATS and path not in known and path.name not in own:
-            found.append(f"{path}: there are no records of this table")
-    return found
-
-
-def _wrong_page(boards: Sequence[Leaderboard], store: Store) -> list[str]:
-    from harness.report.page import claims, page
-
-    path = store.root / PAGE
-    if not _has_page(store.root):
-        return []
-    try:
-        true = claims(page(boards, store.scores, read_published()))
-    except HarnessError as error:
-        return [str(error)]
-    same = claims(_text(path)) == true
-    return [] if same else [f"{path}: not the page that its records make; write it again with --format html --out"]
-
-
-def _has_page(folder: Path) -> bool:
+def has_page(folder: Path) -> bool:
     """Whether there is a page of ours, and not someone's own."""
     from harness.report.page import SIGN
 
-    return SIGN in _text(folder / PAGE)
+    return SIGN in content(folder / PAGE)
 
 
-def _text(path: Path) -> str:
+def content(path: Path) -> str:
     return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""

@@ -14,8 +14,7 @@ from dataclasses import dataclass
 from html import escape
 from itertools import groupby
 
-from harness.errors import HarnessError, one_line
-from harness.spec import suggest
+from harness.errors import HarnessError, one_line, suggest
 
 
 @dataclass(frozen=True)

@@ -43,6 +43,7 @@ def page(
     plugins: Plugins | None = None,
     data: Path = Path("data"),
     before: str = "",
+    readme: str = "",
 ) -> str:
     """The page of several leaderboards.
 
@@ -52,6 +53,7 @@ def page(
         plugins: among which the data sets are; without them the page has no pictures of test images.
         data: the folder of the data sets; those that are not there have no pictures in the page.
         before: an earlier page, whose pictures are kept where the data are not at hand.
+        readme: the address of what is said of these numbers, if anything is.
 
     Raises:
         HarnessError: scores can't be read.
@@ -71,6 +73,7 @@ def page(
             any_paper=any(view["paper"] for view in views),
             data=pack(_clean(evidence.data())),
             pictures=pack(_clean(shown)),
+            readme=readme,
             version=__version__,
         )
     )
@@ -103,7 +106,7 @@ def _board(board: Leaderboard, evidence: Evidence) -> dict[str, Any]:
         {
             "heading": line[0].text,
             "method": board.lines[row].variant.method if turned else "",
-            "find": "" if turned else _classes(board, row),
+            "find": _classes(board, board.places if turned else board.places[row : row + 1]),
             "cells": cells[row],
         }
         for row, line in enumerate(table.cells)
@@ -115,7 +118,7 @@ def _board(board: Leaderboard, evidence: Evidence) -> dict[str, Any]:
         "title": table.title,
         "about": board.protocol.title,
         "protocol": first.protocol,
-        "dataset": first.dataset,
+        "dataset": declared_as(first),
         "data": data_of(first),
         "recipe": first.recipe,
         "seeds": sorted({record.seed for record in board.records}),
@@ -137,8 +140,10 @@ def _board(board: Leaderboard, evidence: Evidence) -> dict[str, Any]:
 
 def _groups(board: Leaderboard) -> list[dict[str, Any]]:
     found = []
-    for (method, name), lines in groupby(board.lines, key=lambda line: (line.variant.method, line.group)):
-        found.append({"name": name, "method": method, "width": len(list(lines))})
+    for (variant, name), lines in groupby(board.lines, key=lambda line: (line.variant, line.group)):
+        proposed = not variant.settings and variant.method not in name.lower()
+        told = f"{name} ({variant.method})" if proposed else name
+        found.append({"name": told, "method": variant.method, "width": len(list(lines))})
     return found
 
 
@@ -175,9 +180,9 @@ def _cases(board: Leaderboard, line: Line, place: int) -> list[tuple[Case, list[
     return found
 
 
-def _classes(board: Leaderboard, row: int) -> str:
-    """The classes of a row, by which it can be found."""
-    cases = [case for case in board.protocol.cases(declared_as(board.records[0])) if case.row == board.places[row]]
+def _classes(board: Leaderboard, places: Sequence[str]) -> str:
+    """The classes of the cases in some places, by which their rows can be found."""
+    cases = [case for case in board.protocol.cases(declared_as(board.records[0])) if case.row in places]
     names = (name for case in cases for part in (case.normal, *case.anomalies.values()) for name in part)
     return " ".join(dict.fromkeys(names))
 
@@ -190,7 +195,7 @@ def _drawn(boards: Iterable[Leaderboard]) -> list[Record]:
             for score in record.scores:
                 key = (board.name, Variant.of(record), score, record.case, record.anomaly_set)
                 found.setdefault(key, record)
-    return list({record.cell: record for record in found.values()}.values())
+    return list({record.key: record for record in found.values()}.values())
 
 
 # The template

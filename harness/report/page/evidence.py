@@ -6,16 +6,17 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from harness.errors import quoted
 from harness.metrics import over_seeds
 from harness.paths import protocol_files
 from harness.protocol import Case
-from harness.records import Record
+from harness.records import Key, Record
 from harness.report.compare import Compared, compare_rows, estimate
 from harness.report.leaderboard import Leaderboard, Line, shown_value
-from harness.report.names import declared_as
+from harness.report.names import data_of, declared_as
 from harness.report.published import Published
 from harness.report.roc import histogram_edges
-from harness.spec import digest, quoted
+from harness.spec import digest
 
 if TYPE_CHECKING:
     import numpy as np
@@ -40,17 +41,18 @@ class Evidence:
         self._boards: list[dict[str, str]] = []
         self._pool: dict[str, int] = {}
         self._facts: list[Any] = []
-        self._runs: dict[tuple[str, ...], int] = {}
+        self._runs: dict[Key, int] = {}
         self._described: list[dict[str, Any]] = []
         self._entries: dict[tuple, int] = {}
         self._numbers: list[dict[str, Any]] = []
-        self._loaded: tuple[tuple[str, ...], Mapping[str, np.ndarray]] | None = None
+        self._loaded: tuple[Key, Mapping[str, np.ndarray]] | None = None
 
     def begin(self, board: Leaderboard) -> None:
         """What follows is of this leaderboard."""
         first = board.records[0]
         self._board = board
-        self._boards.append({"name": board.name, "protocol": first.protocol, "dataset": first.dataset})
+        about = {"protocol": first.protocol, "dataset": data_of(first), "recipe": first.recipe}
+        self._boards.append({"name": board.name, **about})
         rows = compare_rows(board.records, self._published)
         self._compared = {(c.printed.case, c.printed.anomaly_set, c.variant, c.score): c for c in rows}
         of = (first.protocol, declared_as(first))
@@ -110,8 +112,8 @@ class Evidence:
         return found
 
     def _run(self, record: Record) -> int:
-        if record.cell not in self._runs:
-            self._runs[record.cell] = len(self._described)
+        if record.key not in self._runs:
+            self._runs[record.key] = len(self._described)
             self._described.append(
                 {
                     "seed": record.seed,
@@ -126,7 +128,7 @@ class Evidence:
                     "facts": {name: self._shared(getattr(record, name)) for name in FACTS if getattr(record, name)},
                 }
             )
-        return self._runs[record.cell]
+        return self._runs[record.key]
 
     def _shared(self, fact: Any) -> int:
         if isinstance(fact, Mapping):  # each fit ends at another moment
@@ -138,8 +140,8 @@ class Evidence:
         return self._pool[key]
 
     def _pair(self, record: Record, score: str) -> tuple[np.ndarray, np.ndarray]:
-        if self._loaded is None or self._loaded[0] != record.cell:
-            self._loaded = record.cell, self._scores(record)
+        if self._loaded is None or self._loaded[0] != record.key:
+            self._loaded = record.key, self._scores(record)
         return self._loaded[1][f"normal.{score}"], self._loaded[1][f"anomaly.{score}"]
 
     def _command(self, line: Line, case: Case) -> str:

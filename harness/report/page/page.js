@@ -50,20 +50,22 @@ const FILTERS = ["protocol", "dataset", "recipe", "find"];
 function filter() {
   const wanted = new FormData(form);
   const methods = wanted.getAll("method");
-  const words = (wanted.get("find") ?? "").toLowerCase().split(/\s+/).filter(Boolean);
+  const wants = search(wanted.get("find") ?? "");
   const keeps = (node) => !methods.length || !node.dataset.method || methods.includes(node.dataset.method);
   let shown = 0;
   for (const table of tables) {
     const section = table.closest("section"), place = section.dataset;
-    const title = `${table.caption.textContent} ${place.protocol} ${place.dataset} ${place.recipe}`;
+    const named = [...new Set([...table.querySelectorAll("thead [data-method]")].map((cell) => cell.dataset.method))].join(" ");
+    const title = `${table.caption.textContent} | ${place.protocol} ${place.dataset} ${place.recipe} | ${named}`;
     let rows = 0, columns = 0;
     for (const row of table.tBodies[0].rows) {
-      const text = `${title} ${row.cells[0].textContent} ${row.dataset.find ?? ""}`.toLowerCase();
-      row.hidden = !(keeps(row) && words.every((word) => text.includes(word)));
+      const text = `${title} | ${row.cells[0].textContent} ${row.dataset.method ?? ""} | ${row.dataset.find ?? ""}`;
+      row.hidden = !(keeps(row) && wants(text));
       rows += !row.hidden;
     }
     for (const cell of table.querySelectorAll("th[data-method], td[data-method]")) cell.hidden = !keeps(cell);
     columns = [...table.rows[table.tHead.rows.length - 1].cells].filter((cell) => !cell.hidden).length;
+    enter(table);
     // The average is over all cases: beside some of them alone it would mislead.
     if (table.tFoot) table.tFoot.hidden = rows < table.tBodies[0].rows.length;
     const chosen = ["protocol", "dataset", "recipe"].every((name) => !wanted.get(name) || wanted.get(name) === place[name]);
@@ -80,6 +82,23 @@ function filter() {
   form.querySelector("button[type=reset]").hidden = !kept.size;
   if (form.elements.paper && !form.elements.paper.checked) kept.set("paper", "off");
   if (kept.size || location.hash.includes("=")) history.replaceState(null, "", kept.size ? `#${kept}` : "#");
+}
+
+// Words are found where one begins, but with a digit at its end only as a whole: "cat" in "caterpillar", "cifar10" not in
+// "cifar100". A number belongs to the word before it: "table 8" is neither "Table 4" nor an 8.
+const words = (text) => text.toLowerCase().replace(/([a-z])-(?=\d)/g, "$1").match(/[\p{L}\p{N}_.]+|\|/gu) ?? [];
+
+function search(query) {
+  const terms = [];
+  for (const word of words(query)) {
+    if (/^\d+$/.test(word) && terms.length && !/\d$/.test(terms.at(-1).at(-1))) terms.at(-1).push(word);
+    else terms.push([word]);
+  }
+  const fits = (word, wanted) => word === wanted || (!/\d$/.test(wanted) && word?.startsWith(wanted));
+  return (text) => {
+    const found = words(text);
+    return terms.every((term) => found.some((_, i) => term.every((wanted, j) => fits(found[i + j], wanted))));
+  };
 }
 
 function restore() {
@@ -114,7 +133,7 @@ function makeOpenable(table) {
   for (const cell of table.querySelectorAll("td[data-entries]")) {
     const numbers = cell.dataset.entries.split(" ").map(Number);
     const first = data.entries[numbers[0]];
-    const name = [`${first.head} ${first.score}`, first.set, numbers.length > 1 ? cell.dataset.place : first.case].filter(Boolean).join(", ");
+    const name = [`${first.head} ${first.score}`.trim(), first.set, numbers.length > 1 ? cell.dataset.place : first.case].filter(Boolean).join(", ");
     const button = el("button", { type: "button", class: "open", "aria-haspopup": "dialog" }, ...cell.childNodes,
       el("span", { class: "unseen" }, `${REASONS[cell.className] ?? ""}: evidence for ${name}`));
     if (REASONS[cell.className]) button.title = (numbers.length === 1 && state(first).reasons.join("; ")) || REASONS[cell.className].trim();
@@ -127,6 +146,14 @@ function makeOpenable(table) {
     });
   }
   table.addEventListener("keydown", (event) => move(event, table));
+  table.addEventListener("focusin", (event) => { if (event.target.matches("button.open")) enter(table, event.target); });
+}
+
+// Tab goes from table to table; within one, arrows do.
+function enter(table, button) {
+  const buttons = [...table.querySelectorAll("button.open")];
+  const reached = button ?? buttons.find((one) => one.tabIndex === 0 && !one.closest("[hidden]")) ?? buttons.find((one) => !one.closest("[hidden]"));
+  for (const one of buttons) one.tabIndex = one === reached ? 0 : -1;
 }
 
 function move(event, table) {
@@ -150,13 +177,15 @@ function head(title, subtitle, back) {
     el("form", { method: "dialog" }, el("button", { class: "close", "aria-label": "Close", autofocus: true }, "✕")));
 }
 
-const about = (entry) => [data.boards[entry.board].protocol, data.boards[entry.board].dataset, `case ${entry.case}`,
-  ...(entry.set ? [entry.set] : [])];
+function about(entry) {
+  const { protocol, dataset, recipe } = data.boards[entry.board];
+  return [protocol, dataset, `recipe ${recipe}`, `case ${entry.case}`, ...(entry.set ? [entry.set] : [])];
+}
 
 function showSeveral(title, numbers, cell) {
   const one = data.entries[numbers[0]];
   dialog.replaceChildren(
-    head(title, about(one).slice(0, 2)),
+    head(title, about(one).slice(0, 3)),
     el("p", {}, `The mean of ${numbers.length} cases` + (cell.dataset.value ? `: ${three(Number(cell.dataset.value))}.` : ", which needs a number of each.")),
     el("ul", { class: "several" }, numbers.map((number) => {
       const entry = data.entries[number];
@@ -199,7 +228,7 @@ function summary(entry) {
     const { word, reasons, failed } = state(entry);
     found.push(el("div", { class: failed ? "why failed" : "why" }, el("b", {}, word),
       ...reasons.map((reason) => el("p", {}, reason)),
-      entry.command && el("p", {}, "There is no record of it. To make one: ", el("code", {}, entry.command))));
+      entry.command && el("p", {}, `There is no record of it. To make one${entry.command.includes("--protocol protocols/") ? ", in the folder of this page" : ""}: `, el("code", {}, entry.command))));
   } else {
     const spread = entry.std === null ? "one seed" : `± ${three(entry.std)} over ${entry.values.filter((value) => value !== null).length} seeds`;
     found.push(figure(entry.numbers.some(Boolean) ? "AUROC" : entry.score, three(entry.mean), spread, "main"));
@@ -265,7 +294,7 @@ function histogram({ ends, normal, anomaly }) {
     const xs = share.flatMap((_, i) => [i / share.length, (i + 1) / share.length]), ys = share.flatMap((s) => [height(s), height(s)]);
     return closed ? line([0, ...xs, 1], [0, ...ys, 0]) : line(xs, ys);
   };
-  const rounded = Number(top.toPrecision(1)), marks = [rounded, rounded / 4].filter((share) => share <= top);
+  const digit = 10 ** Math.floor(Math.log10(top)), rounded = Math.floor(top / digit) * digit, marks = [rounded, rounded / 4];
   const percent = (share) => `${Number((100 * share).toPrecision(2))} %`;
   return frame("Histogram of the anomaly scores of normal images and of anomalies; square-root scale",
     [[0, ends[0]], [0.5, (ends[0] + ends[1]) / 2], [1, ends[1]]].map(([at, end]) => [at, String(Number(end.toPrecision(3))).replace("-", "−")]),
@@ -305,11 +334,16 @@ function strips(entry) {
 // The record
 
 function madeWith(runs) {
-  const fact = (name) => data.facts[runs[0].facts[name]] ?? {};
-  const { commit, dirty, processor } = fact("provenance"), { device, precision } = fact("numerics");
-  const code = commit ? `commit ${commit.slice(0, 12)}${dirty ? " with uncommitted changes" : ""}` : "no commit";
-  return [el("h3", {}, "Runs"), el("p", { class: "note" },
-    [`recipe ${runs[0].recipe}`, [device, precision].filter(Boolean).join(", "), processor, code].filter(Boolean).join(" · "))];
+  const made = new Map();
+  for (const run of runs) {
+    const fact = (name) => data.facts[run.facts[name]] ?? {};
+    const { commit, dirty, processor } = fact("provenance"), { device, precision } = fact("numerics");
+    const code = commit ? `commit ${commit.slice(0, 12)}${dirty ? " with uncommitted changes" : ""}` : "no commit";
+    const text = [`recipe ${run.recipe}`, [device, precision].filter(Boolean).join(", "), processor, code].filter(Boolean).join(" · ");
+    made.set(text, [...(made.get(text) ?? []), run.seed]);
+  }
+  const of = (seeds) => made.size > 1 ? `${seeds.length > 1 ? "seeds" : "seed"} ${seeds.join(", ")}: ` : "";
+  return [el("h3", {}, "Runs"), ...[...made].map(([text, seeds]) => el("p", { class: "note" }, of(seeds) + text))];
 }
 
 function seeds(entry, runs) {

@@ -1,0 +1,108 @@
+"""Derives what a published folder holds again: numbers from the scores, tables and page from the records."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from harness.errors import HarnessError
+from harness.metrics import Metrics, measure
+from harness.records import Record, Store
+from harness.report.leaderboard import Leaderboard, leaderboards, not_bundled
+from harness.report.publish import PAGE, content, has_page, readme_of, text_of
+from harness.report.published import read_published
+from harness.report.table import FORMATS
+
+NEGLIGIBLE = 1e-9
+"""By how much a number that is computed again, on another machine, may differ."""
+
+
+def problems(folder: Path, protocols: Sequence[str] = ()) -> list[str]:
+    """Everything in a published folder that does not follow from the rest of it, one line each; none if all is well.
+
+    Each record is read strictly, its numbers are measured again from its per-image scores, and every table is made
+    again from the records and compared letter by letter. So is the page. Figures, and the curves, histograms and
+    pictures of the page, are not: they depend on the libraries that draw them. Nor can accuracies and the metrics of
+    plugins be derived from scores.
+    """
+    store = Store(folder, "--out")
+    files = sorted(path for path in (folder / "records").rglob("*") if not path.is_dir())
+    found = [f"{path}: no record" for path in files if path.suffix != ".json"]
+    records: list[Record] = []
+    for path in (file for file in files if file.suffix == ".json"):
+        try:
+            record = Record.model_validate_json(path.read_bytes())
+        except (OSError, ValidationError) as error:
+            found.append(f"{path}: not a readable record: {str(error).splitlines()[0]}")
+            continue
+        records.append(record)
+        wrong = (
+            f"holds the record of another evaluation, {store.files(record)[0]}"
+            if path not in store.files(record)
+            else ""
+        )
+        found += [f"{path}: {problem}" for problem in ([wrong] if wrong else _wrong_numbers(record, store))]
+    found += [f"{path}: the scores of no record" for path in store.unused_scores()]
+    needed = not_bundled(records)
+    for path in sorted((folder / "protocols").glob("*")):
+        if path.suffix != ".toml" or path.stem not in needed:
+            found.append(f"{path}: the protocol of no record, or of a bundled one's name")
+    if not records:
+        return [*found, f"{folder}: no records; publish some with harness leaderboard --out {folder}"]
+    try:
+        boards = leaderboards(records, protocols, store.scores, folder=folder)
+    except HarnessError as error:
+        known_already = any(line.endswith(str(error)) for line in found)
+        return [*found, *([] if known_already else [str(error)]), f"{folder}: its tables can't be compared until then"]
+    return found + _wrong_tables(boards, folder) + _wrong_page(boards, store)
+
+
+def _wrong_numbers(record: Record, store: Store) -> list[str]:
+    if record.status != "ok":
+        return []
+    try:
+        scores = store.scores(record)
+    except HarnessError as error:
+        return [str(error)]
+    found = []
+    for name, claimed in record.scores.items():
+        true = measure(scores[f"normal.{name}"], scores[f"anomaly.{name}"])
+        for field in Metrics.model_fields:
+            a, b = getattr(claimed, field), getattr(true, field)
+            if abs(a - b) > NEGLIGIBLE:
+                found.append(f"{name}: the record says {field} {a:.6f}, its scores say {b:.6f}")
+    return found
+
+
+def _wrong_tables(boards: Sequence[Leaderboard], folder: Path) -> list[str]:
+    found, known = [], set()
+    for board in boards:
+        tables = {folder / f"{board.name}.{form}": form for form in FORMATS}
+        known |= set(tables)
+        present = [path for path in tables if path.exists()]
+        if not present and not has_page(folder):
+            found.append(f"{folder / board.name}.md: missing, though there are records of it")
+        for path in present:
+            if path.read_bytes() != text_of([board], tables[path]).encode():
+                found.append(f"{path}: not the table that its records make; write it again with --out")
+    own = {"README.md", PAGE}
+    for path in sorted(folder.iterdir()):
+        if path.suffix.removeprefix(".") in FORMATS and path not in known and path.name not in own:
+            found.append(f"{path}: there are no records of this table")
+    return found
+
+
+def _wrong_page(boards: Sequence[Leaderboard], store: Store) -> list[str]:
+    from harness.report.page import claims, page
+
+    path = store.root / PAGE
+    if not has_page(store.root):
+        return []
+    try:
+        true = claims(page(boards, store.scores, read_published(), readme=readme_of(store.root)))
+    except HarnessError as error:
+        return [str(error)]
+    same = claims(content(path)) == true
+    return [] if same else [f"{path}: not the page that its records make; write it again with --format html --out"]
