@@ -77,7 +77,7 @@ def assert_scores(method, images, **expected: np.ndarray) -> None:
     for name, values in expected.items():
         assert scores[name].dtype == torch.float64
         np.testing.assert_allclose(scores[name], values, rtol=1e-5, atol=1e-9)
-        np.testing.assert_array_equal(np.argsort(scores[name]), np.argsort(values))
+        np.testing.assert_array_equal(scores[name].argsort(), np.argsort(values))
 
 
 # --- sub-clusters ----------------------------------------------------------------------------------------------------
