@@ -72,3 +72,17 @@ def test_ranks_are_small():
     for spread, share in {"normal": 0.25, "float32": 0.5}.items():
         given = scores(spread, 0, 5000, names=("A",))
         assert len(npz(to_ranks(given))) < share * len(npz(given))
+
+
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [
+        ({"rank2.A": np.full(6000, 255, np.uint8)}, "ranks up to 167"),  # which would take 300 times the memory
+        ({"rank1.A": np.zeros(5999, np.uint8)}, "same shape"),
+        ({"values.A": np.arange(128.0)}, "same length"),
+    ],
+)
+def test_what_are_no_ranks_of_so_many_images_is_refused(damage, told):
+    ranks = to_ranks(scores("normal", 0, names=("A",)))
+    with pytest.raises(ValueError, match=told):
+        from_ranks(ranks | damage, 3000)
