@@ -92,17 +92,7 @@ class Evaluation:
     @cached_property
     def key(self) -> Key:
         """That of its record."""
-        fit = self.fit
-        return Key(
-            self.protocol,
-            fit.dataset,
-            fit.method,
-            self.case,
-            self.anomaly_set,
-            self.recipe,
-            str(fit.seed),
-            digest(self.settings),
-        )
+        return Key.of(self, self.fit)
 
     def __str__(self) -> str:
         tail = "" if self.anomaly_set == "anomaly" else f", {self.anomaly_set}"

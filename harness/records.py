@@ -57,6 +57,12 @@ class Key(NamedTuple):
     settings: str
     """Their digest."""
 
+    @classmethod
+    def of(cls, asked: Any, fit: Any) -> Key:
+        """Of an evaluation and its fit; a record is both."""
+        identity = (asked.protocol, fit.dataset, fit.method, asked.case, asked.anomaly_set, asked.recipe)
+        return cls(*identity, str(fit.seed), digest(asked.settings))
+
 
 class Record(Spec):
     """What an evaluation leaves behind: the numbers, and everything that explains them."""
@@ -124,16 +130,7 @@ class Record(Spec):
 
     @property
     def key(self) -> Key:
-        return Key(
-            self.protocol,
-            self.dataset,
-            self.method,
-            self.case,
-            self.anomaly_set,
-            self.recipe,
-            str(self.seed),
-            digest(self.settings),
-        )
+        return Key.of(self, self)
 
     @property
     def finished(self) -> str:

@@ -51,7 +51,7 @@ class Scoring:
 
     def _record(self, evaluation: Evaluation) -> Record:
         output = self._output(evaluation)
-        scores, seconds = output.scores, output.seconds
+        scores = output.scores
         normal, anomaly = self.test.places(evaluation.normal), self.test.places(evaluation.anomaly)
         record = self.worker.record(
             evaluation,
@@ -63,10 +63,10 @@ class Scoring:
             n_normal=len(normal),
             n_anomaly=len(anomaly),
             fit_seconds=round(self.about.seconds, 3),
-            score_seconds=round(seconds, 3),
+            score_seconds=round(output.seconds, 3),
             n_train=self.about.task["n_images"],
             train_images_per_second=self.about.images_per_second,
-            score_images_per_second=per_second(len(self.test.images), seconds),
+            score_images_per_second=per_second(len(self.test.images), output.seconds),
             peak_memory_mib=self.about.peak_memory_mib,
             diagnostics=self.run.notes,
             numerics=self.run.numerics,
@@ -125,8 +125,9 @@ class Scoring:
         with self._call():
             queries = self.method.embed(self.test.images[places])
         own = evaluation.scoring.get("k")
-        wanted = sorted({own if type(own) is int and own > 0 else NEIGHBOURS, NEIGHBOURS})
-        return {str(k): round(knn_accuracy(near, labels, queries, truth, k), 6) for k in wanted if k <= len(near)}
+        wanted = {NEIGHBOURS, own} if type(own) is int else {NEIGHBOURS}
+        possible = (k for k in sorted(wanted) if 0 < k <= len(near))
+        return {str(k): round(knn_accuracy(near, labels, queries, truth, k), 6) for k in possible}
 
 
 @dataclass

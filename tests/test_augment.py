@@ -113,7 +113,7 @@ def test_positive_translations_go_right_and_down():
     assert augment.translate(x, one, none, "reflect")[0, 0].tolist() == [[2, 1, 2], [5, 4, 5], [8, 7, 8]]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     height=st.integers(1, 7),
     width=st.integers(1, 7),

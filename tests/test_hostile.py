@@ -29,7 +29,7 @@ def world(tmp_path_factory) -> World:
     return World(tmp_path_factory.mktemp("hostile") / "world")
 
 
-@settings(max_examples=120, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=120, suppress_health_check=list(HealthCheck))
 @pytest.mark.filterwarnings("ignore")
 @given(data=st.data())
 def test_one_line_says_what_is_wrong_and_nothing_is_lost(world, data):

@@ -272,7 +272,7 @@ def jpeg(tmp_path_factory) -> Path:
     return folder / "a/000.JPEG"
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=st.data())
 def test_a_damaged_picture_is_named_or_still_a_picture(jpeg, data):
     content = bytearray(jpeg.read_bytes())

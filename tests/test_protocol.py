@@ -304,14 +304,14 @@ def test_a_key_that_is_misspelt_is_named_even_if_it_is_the_form(here):
 # --- anything at all -------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.sampled_from([SOUND, GROWING, ONE, MERGING]).flatmap(hostile.changed))
 def test_a_spec_with_anything_changed_loads_or_is_refused_in_one_line(tmp_path_factory, spec):
     path = write_toml(tmp_path_factory.getbasetemp() / "mutated.toml", spec)
     assert_loads_or_is_refused(path)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.one_of(st.binary(max_size=60), st.text("[]{}=.,'\"#\n aé1-:T", max_size=40).map(str.encode)))
 def test_any_bytes_load_or_are_refused_in_one_line(tmp_path_factory, content):
     path = tmp_path_factory.getbasetemp() / "bytes.toml"

@@ -333,7 +333,7 @@ def test_a_fit_whose_description_is_damaged_is_trained_again(here, content):
 NAMES = st.text(st.characters(exclude_categories=["Cs"]), max_size=80) | st.sampled_from(["..", ".", "a/../..", "a b"])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(NAMES, NAMES, NAMES, st.integers(0, 9)), min_size=1, max_size=4, unique=True))
 def test_no_name_leaves_the_folder_or_takes_another_s_place(tmp_path_factory, names):
     root = tmp_path_factory.mktemp("store")

@@ -38,7 +38,7 @@ def odin_of_logits(logits: torch.Tensor, temperature: float) -> torch.Tensor:
 # --- MAX -------------------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.lists(st.floats(-15, 15), min_size=4, max_size=4), min_size=1, max_size=8))
 def test_max_is_minus_the_log_of_the_largest_probability(rows):
     logits = torch.tensor(rows, dtype=torch.float64)

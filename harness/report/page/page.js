@@ -134,7 +134,7 @@ function makeOpenable(table) {
     const numbers = cell.dataset.entries.split(" ").map(Number);
     const first = data.entries[numbers[0]];
     const name = [`${first.head} ${first.score}`.trim(), first.set, numbers.length > 1 ? cell.dataset.place : first.case].filter(Boolean).join(", ");
-    const button = el("button", { type: "button", class: "open", "aria-haspopup": "dialog" }, ...cell.childNodes,
+    const button = el("button", { type: "button", class: "open", tabindex: -1, "aria-haspopup": "dialog" }, ...cell.childNodes,
       el("span", { class: "unseen" }, `${REASONS[cell.className] ?? ""}: evidence for ${name}`));
     if (REASONS[cell.className]) button.title = (numbers.length === 1 && state(first).reasons.join("; ")) || REASONS[cell.className].trim();
     cell.append(button);
@@ -151,9 +151,11 @@ function makeOpenable(table) {
 
 // Tab goes from table to table; within one, arrows do.
 function enter(table, button) {
-  const buttons = [...table.querySelectorAll("button.open")];
-  const reached = button ?? buttons.find((one) => one.tabIndex === 0 && !one.closest("[hidden]")) ?? buttons.find((one) => !one.closest("[hidden]"));
-  for (const one of buttons) one.tabIndex = one === reached ? 0 : -1;
+  const shown = (one) => one && !one.closest("[hidden]");
+  const before = table.querySelector("button.open[tabindex='0']");
+  const reached = button ?? (shown(before) ? before : [...table.querySelectorAll("button.open")].find(shown));
+  if (before) before.tabIndex = -1;
+  if (reached) reached.tabIndex = 0;
 }
 
 function move(event, table) {
