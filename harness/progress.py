@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import rich.console
@@ -21,6 +22,8 @@ class Lines(Reporter):
     def __init__(self, console: rich.console.Console):
         self.console = console
         self.begun = self.done = self.total = 0
+        self.awaited = 0
+        """How many fits of other runs were last told of."""
         self.told: set[str] = set()
         self.training: set[str] = set()
         """The fits of which the first epoch has yet to be heard."""
@@ -63,6 +66,11 @@ class Lines(Reporter):
 
     def fit_finished(self, fit: Fit) -> None:
         self.done += 1
+
+    def waiting(self, fits: Sequence[Fit]) -> None:
+        if len(fits) != self.awaited:
+            self.awaited = len(fits)
+            self.say(f"waiting for {len(fits)} fit(s) that another run on this results folder is at")
 
 
 class Bars(rich.progress.Progress):
@@ -116,6 +124,10 @@ class Live(Lines):
         super().fit_finished(fit)
         self.bars.update(self.overall, completed=self.done)
         self._drop(fit)
+
+    def waiting(self, fits: Sequence[Fit]) -> None:
+        super().waiting(fits)
+        self.bars.update(self.overall, note="waiting for another run")
 
     def _update(self, fit: Fit, **values: Any) -> None:
         if fit.id in self.running:

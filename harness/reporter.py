@@ -49,6 +49,9 @@ class Reporter:
     def fit_finished(self, fit: Fit) -> None:
         """A fit and all its evaluations are over."""
 
+    def waiting(self, fits: Sequence[Fit]) -> None:
+        """Other runs on the results folder are at all the fits that are left; told again and again while it lasts."""
+
     def end(self) -> None:
         """Nothing more will come."""
 

@@ -109,6 +109,31 @@ def test_two_processes_share_the_work(here):
     assert one == other != ""
 
 
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_a_run_that_waits_for_another_one_says_so_once(here, jobs):
+    method = plugin()
+    words = ("run", "--protocol", "test2", "--case", "2", "--method", method, "--seed", "0,1", "--jobs", jobs)
+    request = Request(protocols=("test2",), methods=(str(method),), cases=("2",))
+    store = Store(Path("results"))
+    (job,) = make_plan(request, Plugins(), store).jobs()
+    with store.fits.claim(job[0].id) as ours:
+        assert ours
+        process = victim.start(*words)
+        while process.is_alive() and "waiting" not in log():
+            time.sleep(0.01)
+        process.join(timeout=3)  # in which it looks again a few times
+        assert process.is_alive()
+        assert len(list(store.records())) == 1
+    process.join()
+    assert process.exitcode == 0
+    assert log().count("waiting for 1 fit(s) that another run on this results folder is at") == 1
+    assert len(list(store.records())) == 2
+
+
+def log() -> str:
+    return Path("log").read_text() if Path("log").exists() else ""
+
+
 def test_what_another_process_has_tried_and_failed_is_not_tried_again(here):
     method = plugin(fit="from pathlib import Path; Path(__file__).with_name('log').open('a').write('x'); 1 / 0")
     words = {"protocols": ("test2",), "methods": (str(method),), "cases": ("2",)}

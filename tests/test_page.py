@@ -38,6 +38,9 @@ HOSTILE = [
 ]
 
 
+PAIRS = {"normal.KL": np.array([0.0, 1]), "anomaly.KL": np.array([1.0, 2])}
+
+
 @pytest.fixture(scope="module")
 def made(run_here):
     """Test 2 on digits: a method of one's own, one that fails now and then, and one that does not apply to one class.
@@ -149,8 +152,7 @@ def test_the_command_for_a_number_that_is_not_there_makes_that_number(here):
 
 def test_the_paper_s_numbers_stand_beside_ours():
     records = [made_up_record("test2", "mnist", "3", "ssl", {"KL": metrics(0.7)})]
-    pairs = {"normal.KL": np.array([0.0, 1]), "anomaly.KL": np.array([1.0, 2])}
-    read = Read(board(records, lambda record: pairs))
+    read = Read(board(records, lambda record: PAIRS))
     (printed,) = (p for p in read_published() if (p.dataset, p.case, p.method) == ("mnist", "3", "ssl") and
                   p.protocol == "test2")  # fmt: skip
     (row,) = (row for row in read.rows if row[0] == "3")
@@ -160,6 +162,20 @@ def test_the_paper_s_numbers_stand_beside_ours():
     assert entry["paper"]["verdict"] == "more than noise"
     # Where nothing was run, the paper's number is there all the same.
     assert any(cell.startswith("not run paper") for cell in row)
+
+
+def test_what_the_paper_has_comes_first():
+    order = [("test1", "digits", "small"), ("test2", "mnist", "paper"), ("test2", "mnist", "fast"),
+             ("test2", "cifar10", "fast"), ("test2", "digits", "small")]  # fmt: skip
+    records = [
+        made_up_record(protocol, data, "3", "ssl", {"KL": metrics(0.7)}, recipe=recipe)
+        for protocol, data, recipe in sorted(order)
+    ]
+    found = re.findall(
+        r'<section id="[^"]*" data-protocol="(.*?)" data-dataset="(.*?)" data-recipe="(.*?)"',
+        board(records, lambda record: PAIRS),
+    )
+    assert found == order
 
 
 @pytest.mark.parametrize("n", [20, 3000])

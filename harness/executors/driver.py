@@ -59,6 +59,12 @@ def setup(worker: Worker, **more: Any) -> Setup:
     )
 
 
+def wait_for_others(jobs: Sequence[Job], worker: Worker) -> None:
+    """Give other processes a moment, which are at all the jobs that are left, or have just died or finished."""
+    worker.reporter.waiting([fit for fit, _ in jobs])
+    time.sleep(PATIENCE)
+
+
 class Driver(ABC):
     """Hands fits over, and records what comes back. An executor says how; the worker is the one that reports."""
 
@@ -109,8 +115,8 @@ class Driver(ABC):
                 self._show()
                 for task in done:
                     self._take(task)
-            elif taken:  # by other processes, which may have died or be done by now
-                time.sleep(PATIENCE)
+            elif taken:
+                wait_for_others(taken, self.worker)
                 self.waiting, taken = taken, []
 
     def _submit(self, fit: Fit, evaluations: list[Evaluation]) -> bool:

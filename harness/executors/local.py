@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 
-from harness.executors.driver import PATIENCE, begun
+from harness.executors.driver import begun, wait_for_others
 from harness.plan import Evaluation, Fit, Plan, outstanding
 from harness.run import Worker
 
@@ -21,7 +20,7 @@ def execute(plan: Plan, worker: Worker) -> None:
         while waiting:
             left = [job for job in waiting if not _attempt(*job, worker)]
             if len(left) == len(waiting):
-                time.sleep(PATIENCE)
+                wait_for_others(left, worker)
             waiting = left
 
 

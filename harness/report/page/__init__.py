@@ -58,6 +58,7 @@ def page(
     Raises:
         HarnessError: scores can't be read.
     """
+    boards = _in_order(boards, published)
     evidence = Evidence(scores, published)
     views = [_board(board, evidence) for board in boards]
     shown = pictures(_drawn(boards), scores, plugins, data, embedded(before, "pictures")) if plugins else {}
@@ -92,6 +93,19 @@ def claims(text: str) -> tuple[str, dict[str, Any]]:
 
 
 # What is shown
+
+
+def _in_order(boards: Iterable[Leaderboard], published: Iterable[Published]) -> list[Leaderboard]:
+    """The tables of each protocol: the paper's data sets before others, as it declares them, by the paper's recipe
+    first."""
+    printed = {(number.protocol, dataset) for number in published for dataset in number.datasets}
+
+    def place(board: Leaderboard) -> tuple:
+        protocol, dataset, recipe = board.protocol, declared_as(board.records[0]), board.records[0].recipe
+        declared = list(protocol.dataset).index(dataset)
+        return protocol.name, (protocol.name, dataset) not in printed, declared, recipe != "paper", recipe, board.name
+
+    return sorted(boards, key=place)
 
 
 def _board(board: Leaderboard, evidence: Evidence) -> dict[str, Any]:
