@@ -26,13 +26,13 @@ def numbered(batch: int, channels: int, height: int, width: int, dtype=torch.flo
 # --- crops and flips -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("padding_mode", ["constant", "reflect"])
+@pytest.mark.parametrize(("border", "mode"), [("zero", "constant"), ("reflect", "reflect")])
 @pytest.mark.parametrize(("height", "width", "size", "pad"), [(6, 6, 6, 2), (5, 7, 4, 0), (4, 4, 10, 3)])
-def test_random_crops_are_windows_of_the_padded_image(padding_mode, height, width, size, pad):
+def test_random_crops_are_windows_of_the_padded_image(border, mode, height, width, size, pad):
     x = numbered(60, 2, height, width)
-    crops = augment.random_crop(x, size, pad, padding_mode).numpy()
+    crops = augment.random_crop(x, size, pad, border).numpy()
     assert crops.shape == (60, 2, size, size)
-    padded = np.pad(x.numpy(), ((0, 0), (0, 0), (pad, pad), (pad, pad)), mode=padding_mode)
+    padded = np.pad(x.numpy(), ((0, 0), (0, 0), (pad, pad), (pad, pad)), mode=mode)
     offsets = [(i, j) for i in range(height + 2 * pad - size + 1) for j in range(width + 2 * pad - size + 1)]
     seen = set()
     for image, crop in zip(padded, crops, strict=True):
@@ -53,13 +53,13 @@ def test_random_crop_positions_are_uniform_and_independent():
 
 def test_crops_work_on_bytes_and_refuse_what_does_not_fit():
     x = numbered(4, 3, 4, 4).to(torch.uint8)
-    for mode in ("constant", "reflect"):
-        assert augment.random_crop(x, 4, 1, mode).dtype == torch.uint8
+    for border in ("zero", "reflect"):
+        assert augment.random_crop(x, 4, 1, border).dtype == torch.uint8
     with pytest.raises(HarnessError, match=r"size 7 .* 6 x 6"):
         augment.random_crop(x, 7, 1)
     with pytest.raises(HarnessError, match=r"size 5 .* 4 x 4"):
         augment.center_crop(x, 5)
-    with pytest.raises(HarnessError, match=r"'wrap'.*known: reflect, constant"):
+    with pytest.raises(HarnessError, match=r"'wrap'.*known: reflect, zero"):
         augment.random_crop(x, 4, 1, "wrap")
 
 

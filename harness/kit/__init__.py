@@ -1,4 +1,5 @@
-"""What method authors share. A plugin reaches it as `harness.kit`; nothing here knows the core or any method.
+"""What method authors share. A plugin reaches it as `harness.kit`; it knows no method, and of the core only how errors
+are told and files are written.
 
 Names are looked up when they are first used: torch is imported by whoever computes, not by whoever plans.
 """

@@ -6,25 +6,24 @@ Images are (B, C, H, W). Each image gets its own draw, from the global random st
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from harness.errors import HarnessError
+from harness.errors import HarnessError, suggest
 
 LUMA = (0.2989, 0.587, 0.114)
 """How much red, green and blue count in a grey value (ITU-R BT.601, as in torchvision)."""
 
 
-def random_crop(
-    x: Tensor, size: int, pad: int = 0, padding_mode: Literal["constant", "reflect"] = "constant"
-) -> Tensor:
-    """A (size, size) window of each image (any dtype), anywhere in it and the `pad` pixels around it.
+Border = Literal["reflect", "zero"]
+"""What lies around an image: its reflection, the edge pixels not repeated, or zeros."""
 
-    Args:
-        padding_mode: what lies around the image, zeros (`constant`) or its reflection.
+
+def random_crop(x: Tensor, size: int, pad: int = 0, border: Border = "zero") -> Tensor:
+    """A (size, size) window of each image (any dtype), anywhere in it and the `pad` pixels around it.
 
     Raises:
         HarnessError: the window is larger than the padded image.
@@ -35,7 +34,7 @@ def random_crop(
     top = torch.randint(height - size + 1, (len(x), 1), device=x.device) - pad
     left = torch.randint(width - size + 1, (len(x), 1), device=x.device) - pad
     window = torch.arange(size, device=x.device)
-    return _take(x, top + window, left + window, reflect=_is_reflect(padding_mode, "constant"))
+    return _take(x, top + window, left + window, border)
 
 
 def center_crop(x: Tensor, size: int) -> Tensor:
@@ -72,16 +71,15 @@ def four_rotations(x: Tensor) -> tuple[Tensor, Tensor]:
     return views, torch.arange(4, device=x.device).repeat_interleave(len(x))
 
 
-def translate(x: Tensor, dx: Tensor, dy: Tensor, border: Literal["reflect", "zero"]) -> Tensor:
-    """Shifts each image (any dtype) by whole pixels.
+def translate(x: Tensor, dx: Tensor, dy: Tensor, border: Border) -> Tensor:
+    """Shifts each image (any dtype) by whole pixels; the border comes in from outside.
 
     Args:
         dx, dy: (B,) integers; positive moves the content to the right, or down.
-        border: what comes in from outside, the image's reflection (edge pixels not repeated) or zeros.
     """
     rows = torch.arange(x.shape[-2], device=x.device) - dy.to(x.device)[:, None]
     columns = torch.arange(x.shape[-1], device=x.device) - dx.to(x.device)[:, None]
-    return _take(x, rows, columns, reflect=_is_reflect(border, "zero"))
+    return _take(x, rows, columns, border)
 
 
 def random_resized_crop(
@@ -144,14 +142,10 @@ def _chance(x: Tensor, p: float) -> Tensor:
     return torch.rand(len(x), 1, 1, 1, device=x.device) < p
 
 
-def _is_reflect(border: str, zeros: str) -> bool:
-    if border not in ("reflect", zeros):
-        raise HarnessError(f"border {border!r}: no such border; known: reflect, {zeros}")
-    return border == "reflect"
-
-
-def _take(x: Tensor, rows: Tensor, columns: Tensor, reflect: bool) -> Tensor:
+def _take(x: Tensor, rows: Tensor, columns: Tensor, border: Border) -> Tensor:
     """Pixels at rows (B, h) and columns (B, w) of each image, which may lie outside: (B, C, h, w)."""
+    if border not in get_args(Border):
+        raise HarnessError(f"border {border!r}: {suggest(border, get_args(Border))}")
     batch, channels, height, width = x.shape
     inside = _inside(rows, height)[:, :, None] & _inside(columns, width)[:, None, :]
     pixel = _mirror(rows, height)[:, :, None] * width + _mirror(columns, width)[:, None, :]
@@ -160,7 +154,7 @@ def _take(x: Tensor, rows: Tensor, columns: Tensor, reflect: bool) -> Tensor:
         .gather(2, pixel.view(batch, 1, -1).expand(-1, channels, -1))
         .view(batch, channels, rows.shape[1], columns.shape[1])
     )
-    return taken if reflect else taken.masked_fill_(~inside[:, None], 0)
+    return taken if border == "reflect" else taken.masked_fill_(~inside[:, None], 0)
 
 
 def _inside(index: Tensor, length: int) -> Tensor:

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 
 Loss = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
+SCORED_ON_CPU, SCORED_ON_GPU = 250_000, 6_250_000
+"""How many values all views of a batch that is scored may have: few enough for what a network makes of them to stay
+near a processor's cache, or enough to keep a GPU busy."""
+
 
 def backbone(task: Task, run: Run, outputs: int) -> nn.Module:
     """The recipe's network for a task's images, untrained, on the run's device.
@@ -215,8 +219,8 @@ def _within_memory(score: Callable[[Tensor], Mapping[str, Tensor]], batch: Tenso
 
 def _chunks(images: Tensor, run: Run, views: int) -> Iterator[Tensor]:
     side = crop_side(images.shape[-1], run.recipe)
-    limit = 2_000_000 if run.device == "cpu" else 50_000_000
-    size = max(1, limit // (views * images.shape[1] * side * side * 8))
+    at_once = SCORED_ON_CPU if run.device == "cpu" else SCORED_ON_GPU
+    size = max(1, at_once // (views * images.shape[1] * side * side))
     for chunk in images.split(size):
         yield pixels(center_crop(chunk.to(run.device), side), numerics.layout(run))
 

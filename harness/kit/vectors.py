@@ -30,7 +30,7 @@ class Vectors:
         if on not in ("pixels", "pca"):
             self.method = run.fitted(on, images)
             if not hasattr(self.method, "embed"):
-                raise HarnessError(f"the method {on!r} has no embed(); write pixels, pca, or isif")
+                raise HarnessError(f"the method {on!r} has no embed(); write pixels, pca, or one that has")
         if limit is not None and len(images) > limit:
             images = images[torch.randperm(len(images), generator=torch.Generator().manual_seed(run.seed))[:limit]]
             run.note(images_used=limit)
