@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from harness.errors import HarnessError
 from harness.metrics import Metrics, Z, over_seeds, pooled_interval
 from harness.records import Record
-from harness.report.leaderboard import Leaderboard, shown_value, table_cell
+from harness.report.cells import shown_value, table_cell
+from harness.report.leaderboard import Leaderboard
 from harness.report.names import INCOMPLETE, KNN, Variant, data_of, declared_as
 from harness.report.published import AVERAGE, Published
 from harness.report.table import Cell, Table

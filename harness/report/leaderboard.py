@@ -5,27 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
-from harness.errors import HarnessError
-from harness.metrics import Summary, over_seeds
 from harness.paths import protocol_files
 from harness.protocol import Case, Protocol, carried, read_protocol
 from harness.records import Record, slug
-from harness.report.names import (
-    FAILED,
-    INCOMPLETE,
-    KNN,
-    NOT_RUN,
-    SKIPPED,
-    Variant,
-    data_of,
-    declared_as,
-    headings,
-    label,
-    place_of,
-)
+from harness.report.cells import average_cell, table_cell
+from harness.report.comparable import check_comparable
+from harness.report.names import KNN, Variant, data_of, declared_as, headings
 from harness.report.notes import BOLD, PART, notes_of
 from harness.report.table import Cell, Table
 from harness.report.ties import Entry, Scores, best_of_each
@@ -124,63 +111,13 @@ def _leaderboard(records: list[Record], protocol_name: str, scores: Scores | Non
     first = records[0]
     settings = first.shared_settings
     protocol = read_protocol(protocol_name, declared_as(first), settings.get(first.protocol))
-    _check_comparable(records, protocol)
+    check_comparable(records, protocol)
     told = f"{first.protocol}-{first.dataset}-{first.recipe}"
     name = "-".join(slug(part) for part in (first.protocol, first.dataset, first.recipe))
     # What a file name does not tell apart, some letters of a digest do.
     name += "".join(f"-{digest(part)[:6]}" for part in (told if name != told else "", settings) if part)
     table, lines, places, averaged = _table(records, protocol, settings, scores, whole)
     return Leaderboard(name, protocol, table, tuple(records), lines, places, averaged)
-
-
-def _check_comparable(records: list[Record], protocol: Protocol) -> None:
-    """Refuse numbers that do not belong into one table, or one column of it."""
-    cases = {case.name: protocol.digest(case) for case in protocol.cases(declared_as(records[0]))}
-    seen: dict[tuple, Record] = {}
-    scored: dict[tuple, Record] = {}
-    cells: dict[tuple, Record] = {}
-    for record in records:
-        variant = Variant.of(record)
-        if cases.get(record.case) != record.digests.get("protocol"):
-            mend = "" if protocol.name in protocol_files() else "give its file with --protocol, "
-            raise HarnessError(
-                f"{label(record)}: made under another version of {protocol.name}; {mend}"
-                f"run it again, or put it away with harness forget: {place_of(record)}"
-            )
-        # Not "metric …": these are in no table.
-        parts = record.digests if record.status == "ok" else ()  # else there is no number that could be mixed
-        for part in (part for part in parts if part != "protocol" and not part.startswith("metric ")):
-            place = (part,) if part == "dataset" else (part, variant)
-            other = seen.setdefault(place, record)
-            if other.digests[part] != record.digests[part]:
-                older = min(other, record, key=lambda one: one.finished)
-                raise HarnessError(
-                    f"{label(other)} and {label(record)} differ in their {part} and can't share a column; harness plan "
-                    f"tells which is stale: run it again, or put it away with harness forget; the older one is "
-                    f"{place_of(older)}"
-                )
-        if record.status == "ok":
-            other = cells.setdefault((record.case, record.anomaly_set, variant), record)
-            if other.params != record.params:  # which a protocol may declare for one of its cases
-                changed = ", ".join(k for k in other.params if other.params[k] != record.params.get(k))
-                raise HarnessError(
-                    f"{label(other)} and {label(record)} have other parameters ({changed}) and can't share a cell; "
-                    f"harness plan tells which is stale: run it again, or put it away with harness forget: "
-                    f"{place_of(other)}, {place_of(record)}"
-                )
-            other = scored.setdefault((record.case, record.anomaly_set), record)
-            if (other.n_normal, other.n_anomaly) != (record.n_normal, record.n_anomaly):
-                raise HarnessError(
-                    f"{label(other)} and {label(record)} are not of the same number of images and can't share a row; "
-                    f"run one of them again, or put it away with harness forget: {place_of(other)}, {place_of(record)}"
-                )
-            if other.order != record.order:
-                older = other if record.normal else record
-                raise HarnessError(
-                    f"{label(other)} and {label(record)} have the scores of their images in different orders and can't "
-                    f"be compared image by image; put this one away with harness forget, and run it again: "
-                    f"{place_of(older)}"
-                )
 
 
 def _table(
@@ -212,7 +149,7 @@ def _table(
             if layout.average:
                 of = [place for place, yes in enumerate(counted) if yes and line.made_from[place]]
                 line.made_from.append([case for place in of for case in line.made_from[place]])
-                line.cells.append(_average([line.cells[place] for place in of], line.made_from[-1], score, seeds))
+                line.cells.append(average_cell([line.cells[place] for place in of], line.made_from[-1], score, seeds))
             lines.append(line)
     names = [*in_row, *(["average"] if layout.average else [])]
     averaged = layout.average and (whole or any(any(line.made_from[-1]) for line in lines))
@@ -299,53 +236,3 @@ def table_columns(records: list[Record], protocol: Protocol) -> list[tuple[Varia
         if not any(variant == known for known, _ in columns):
             columns[variant, ""] = heads.get(variant.method, variant.method)
     return [(variant, score, head) for (variant, score), head in columns.items()]
-
-
-def table_cell(cases: list[list[Record]], score: str, seeds: list[int]) -> Cell:
-    """One cell: the mean over seeds, and over cases where several share a row."""
-    records = [record for case in cases for record in case]
-    failed = sum(record.status == "failed" for record in records)
-    if failed:
-        return Cell(FAILED if failed == len(records) else f"{failed} of {len(records)} {FAILED}")
-    if any(record.status == "skipped" for record in records):
-        return Cell(SKIPPED)
-    number = summary(cases, score)
-    if number is None:
-        return Cell(INCOMPLETE if any(shown_value(record, score) is not None for record in records) else NOT_RUN)
-    spread = f" ± {number.std:.3f}" if number.std is not None else ""
-    return Cell(f"{number.mean:.3f}{spread}{_part(number.n, cases, seeds)}", number.mean)
-
-
-def summary(cases: list[list[Record]], score: str) -> Summary | None:
-    """The mean over cases of their means over seeds, the deviation over seeds of their means over cases, and of how
-    many runs it is; None if a case has none. A deviation takes two seeds that all cases have."""
-    found = [{r.seed: value for r in case if (value := shown_value(r, score)) is not None} for case in cases]
-    if not all(found):
-        return None
-    common = sorted(set.intersection(*map(set, found)))
-    std = over_seeds([fmean([one[seed] for one in found]) for seed in common]).std if common else None
-    return Summary(mean=fmean([fmean(one.values()) for one in found]), std=std, n=sum(map(len, found)))
-
-
-def shown_value(record: Record, score: str) -> float | None:
-    """A record's number in a column: the AUROC of a score, or an accuracy among neighbours."""
-    if score == KNN:
-        return record.knn_accuracy.get(str(record.params.get("k")))
-    return record.scores[score].auroc if score in record.scores else None
-
-
-def _part(n: int, cases: list[list[Record]], seeds: list[int]) -> str:
-    """Of how many runs a number is, where some are missing."""
-    whole = len(seeds) * len(cases)
-    return f" ({n}/{whole})" if n < whole else ""
-
-
-def _average(cells: list[Cell], cases: list[list[Record]], score: str, seeds: list[int]) -> Cell:
-    """The mean over the rows; only where every row has a number."""
-    values = [cell.value for cell in cells if cell.value is not None]
-    if not values or len(values) < len(cells):
-        texts = {cell.text for cell in cells}
-        return Cell(texts.pop() if texts in ({SKIPPED}, {NOT_RUN}) else INCOMPLETE)
-    mean = sum(values) / len(values)
-    n = sum(shown_value(record, score) is not None for case in cases for record in case)
-    return Cell(f"{mean:.3f}{_part(n, cases, seeds)}", mean)

@@ -7,7 +7,8 @@ import io
 from collections.abc import Iterable
 from typing import Any
 
-from harness.report.leaderboard import Leaderboard, Line, summary
+from harness.report.cells import summary
+from harness.report.leaderboard import Leaderboard, Line
 from harness.report.names import FAILED, SKIPPED, settings_text
 from harness.report.table import spreadsheet_text
 

@@ -11,8 +11,9 @@ from harness.metrics import over_seeds
 from harness.paths import protocol_files
 from harness.protocol import Case
 from harness.records import Key, Record
+from harness.report.cells import shown_value
 from harness.report.compare import Compared, compare_rows, estimate
-from harness.report.leaderboard import Leaderboard, Line, shown_value
+from harness.report.leaderboard import Leaderboard, Line
 from harness.report.names import data_of, declared_as
 from harness.report.published import Published
 from harness.report.roc import histogram_edges
