@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
-from harness.environment import choose_device, processor
+from harness.machine import choose_device, processor
 from harness.plan import Evaluation, Fit, Plan
 from harness.records import Record, Store
 from harness.spec import digest

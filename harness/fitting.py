@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 from harness import kit
 from harness.dataset import Dataset
 from harness.digests import plugged_networks, require_named
-from harness.environment import processor, seeded, threads
 from harness.fits import KeptFit
+from harness.machine import processor, threads
 from harness.method import Images, Method, Run, Task
 from harness.peak import Peak
 from harness.plan import Fit
 from harness.recipe import recipe_of_fit
+from harness.seeding import seeded
 
 if TYPE_CHECKING:
     from torch import Tensor

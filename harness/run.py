@@ -11,15 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from harness.dataset import Dataset
-from harness.environment import provenance, seeded
 from harness.errors import DataMissing, Diverged, HarnessError, Unwritable, line_in, told
 from harness.fitting import Fitting
 from harness.method import Run
 from harness.plan import Evaluation, Fit
 from harness.plugins import Plugins, aside
+from harness.provenance import provenance
 from harness.records import Record, Store
 from harness.reporter import Reporter
 from harness.scoring import Scoring, TestImages
+from harness.seeding import seeded
 
 
 @dataclass

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.dataset import Dataset
-from harness.environment import seeded
 from harness.errors import DataMissing
 from harness.extras import added_metrics, added_scores, names_of
 from harness.fitting import Fitting, cluster_index, per_second
@@ -17,6 +16,7 @@ from harness.method import Method
 from harness.metrics import measure
 from harness.plan import Evaluation
 from harness.records import Record
+from harness.seeding import seeded
 
 if TYPE_CHECKING:
     import numpy as np

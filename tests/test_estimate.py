@@ -10,10 +10,9 @@ from pathlib import Path
 import pytest
 from tiny import MEAN, case, harness, named, plugin
 
-from harness import environment
-from harness.environment import processor
 from harness.estimate import Estimate, duration
 from harness.fitting import per_second
+from harness.machine import processor
 from harness.peak import Peak
 
 METHOD, OTHER = "mean-image", "other"
@@ -55,7 +54,7 @@ flags\t\t: fpu sse2 avx{wide}
 def test_two_processors_of_one_name_are_told_apart(tmp_path, monkeypatch, wide, told):
     path = tmp_path / "cpuinfo"
     path.write_text("".join(CORE.format(turn=turn, wide=wide) for turn in range(2)))
-    monkeypatch.setattr(environment, "PROCESSOR", path)
+    monkeypatch.setattr("harness.machine.PROCESSOR", path)
     assert processor("cpu") == f"{told}, {os.cpu_count()} cores"
 
 

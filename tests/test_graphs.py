@@ -9,13 +9,13 @@ import pytest
 import torch
 from torch import nn
 
-from harness.environment import seeded
 from harness.errors import HarnessError
 from harness.kit import graphs, network
 from harness.kit.graphs import Replays
 from harness.kit.train import in_batches, train_network
 from harness.method import Run
 from harness.recipe import Recipe
+from harness.seeding import seeded
 from harness.spec import Params
 
 on_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")

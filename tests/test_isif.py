@@ -13,9 +13,9 @@ import torch.nn.functional as F
 from sklearn.metrics import roc_auc_score
 
 from harness import HarnessError, Images, Recipe, Run
-from harness.environment import seeded
 from harness.fitting import task_of
 from harness.plugins import Plugins
+from harness.seeding import seeded
 
 PLUGINS = Plugins()
 ISIF = PLUGINS.get("method", "isif")

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from harness import HarnessError, Images, Recipe, Run
-from harness.environment import seeded
 from harness.fitting import task_of
 from harness.plugins import Plugins
+from harness.seeding import seeded
 
 PLUGINS = Plugins()
 Jigsaw = PLUGINS.get("method", "jigsaw")

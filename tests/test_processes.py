@@ -18,7 +18,7 @@ import victim
 from kept import differences, kept
 from tiny import MEAN, case, fits, harness, named, plugin, spy
 
-from harness import environment
+from harness import machine
 from harness.executors import processes
 from harness.executors.driver import Lost
 from harness.planning import Request, make_plan
@@ -148,11 +148,11 @@ def test_so_many_at_once_as_there_are_cores_and_memory_for(monkeypatch):
 
 def test_a_container_has_what_it_is_allowed(monkeypatch, tmp_path):
     limit = tmp_path / "limit"
-    monkeypatch.setattr(environment, "CORES_LIMIT", limit)
-    monkeypatch.setattr(environment, "MEMORY_LIMIT", limit)
-    monkeypatch.setattr(environment, "threads", lambda: 8)
-    whole = environment.memory()
-    assert environment.cores() == 8
+    monkeypatch.setattr(machine, "CORES_LIMIT", limit)
+    monkeypatch.setattr(machine, "MEMORY_LIMIT", limit)
+    monkeypatch.setattr(machine, "threads", lambda: 8)
+    whole = machine.memory()
+    assert machine.cores() == 8
     assert whole > 100 << 20
     for text, cores, memory in [
         ("max 100000\n", 8, whole),
@@ -164,7 +164,7 @@ def test_a_container_has_what_it_is_allowed(monkeypatch, tmp_path):
         (f"{2 * whole}\n", 8, whole),
     ]:
         limit.write_text(text)
-        assert (environment.cores(), environment.memory()) == (cores, memory), text
+        assert (machine.cores(), machine.memory()) == (cores, memory), text
 
 
 def test_a_process_that_dies_takes_only_its_own_fit_with_it(here):

@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch import nn
 
-from harness.environment import seeded
 from harness.errors import Diverged
 from harness.kit import checkpoint, numerics
 from harness.kit.train import augment, cross_entropy, in_batches, learning_rate, train_network
 from harness.method import Run
 from harness.recipe import Recipe
+from harness.seeding import seeded
 from harness.spec import Params
 
 IMAGES = torch.randint(0, 256, (70, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))

@@ -64,7 +64,7 @@ def run(
     \b
     harness run --protocol test2 --method subcluster,rotnet,ssl --dataset mnist --seed 0,1,2 --data ~/data
     """
-    from harness.environment import check_device
+    from harness.machine import check_device
 
     check_device(device)
     for name in faster_by:
@@ -90,7 +90,7 @@ def rescore(device: str, plugin_paths: tuple[Path, ...], results: Path, **wanted
     harness rescore --protocol test2 --method subcluster --score Energy
     harness rescore --protocol test2 --method rotnet --set rotnet.aggregate=true
     """
-    from harness.environment import check_device
+    from harness.machine import check_device
 
     check_device(device)
     whole, request, plugins, store = _planned(wanted, plugin_paths, results)
@@ -125,8 +125,8 @@ def _carry_out(
         if name not in protocol_files():  # so that its tables can be made from the folder alone
             write_whole(store.root / "protocols" / f"{name}.toml", Path(path).read_bytes())
     if plan.jobs() or plan.skips():
-        from harness.environment import every_device
         from harness.executors import local, processes, ray
+        from harness.machine import every_device
         from harness.plan import outstanding
         from harness.progress import on_stderr
         from harness.reporter import with_plugins

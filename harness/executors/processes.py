@@ -14,10 +14,10 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from typing import Any
 
-from harness.environment import cores, memory
 from harness.executors.driver import PATIENCE, Driver, Lost, begun, setup
 from harness.executors.remote import Outcome, Setup, carry_out
 from harness.fits import FitFiles
+from harness.machine import cores, memory
 from harness.plan import Evaluation, Fit, Plan
 from harness.run import Worker
 

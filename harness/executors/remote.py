@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 
 import harness
 from harness.digests import dataset_digest, source_digests
-from harness.environment import choose_device
 from harness.errors import HarnessError
 from harness.extras import asked, names_of
 from harness.fits import FitFiles
+from harness.machine import choose_device
 from harness.plan import Evaluation, Fit, outstanding
 from harness.plugins import Plugins
 from harness.records import Record, Store

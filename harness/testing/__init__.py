@@ -70,9 +70,9 @@ def fitted(target: str | Path, images: Tensor, labels: Tensor | None = None, **p
         labels: (N,) int64 from 0, or None for withheld ones.
         params: the method's parameters; the others have their defaults.
     """
-    from harness.environment import seeded
     from harness.fitting import fit_another, switch_to_scoring, task_of
     from harness.method import Images, Run
+    from harness.seeding import seeded
     from harness.testing.toy import RECIPE
 
     cls = _only("method", target)

@@ -8,11 +8,11 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.environment import seeded
 from harness.errors import HarnessError
 from harness.fits import Fits, KeptFit
 from harness.fitting import switch_to_scoring
 from harness.metrics import measure
+from harness.seeding import seeded
 from harness.testing.findings import calling, require
 from harness.testing.imports import imports_nothing_heavy
 from harness.testing.toy import Situation

@@ -9,11 +9,11 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from harness.digests import require_named
-from harness.environment import seeded
 from harness.errors import HarnessError
 from harness.fitting import fit_another, switch_to_scoring, task_of
 from harness.method import Images, Method, Run, Task
 from harness.plugins import Entry, Plugins
+from harness.seeding import seeded
 from harness.testing.findings import Broken, calling, require
 from harness.testing.toy import Situation
 

@@ -29,12 +29,14 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from harness import kit
-from harness.environment import choose_device, provenance, seeded
 from harness.kit import network
 from harness.kit.numerics import has_bfloat16
+from harness.machine import choose_device
 from harness.planning import Request, make_plan
 from harness.plugins import Plugins
+from harness.provenance import provenance
 from harness.recipe import Recipe, read_recipe
+from harness.seeding import seeded
 
 CIFAR_MEAN, CIFAR_STD = (0.5,) * 3, (0.25,) * 3
 VIEWS = {"subcluster": 1, "rotnet": 4, "ssl": 4}

@@ -1,20 +1,13 @@
-"""The machine and the moment: device, random state, and what a number was made with."""
+"""The machine: its devices, its processor, and how much of it may be used."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import platform
-import random
 import re
-import subprocess
-from collections.abc import Iterator
-from functools import cache
-from importlib import metadata
 from pathlib import Path
-from typing import Any
 
-import harness
 from harness.errors import HarnessError
 
 CORES_LIMIT, MEMORY_LIMIT = Path("/sys/fs/cgroup/cpu.max"), Path("/sys/fs/cgroup/memory.max")
@@ -23,25 +16,6 @@ PROCESSOR = Path("/proc/cpuinfo")
 WIDEST = {"amx_bf16": "AMX", "avx512_bf16": "AVX-512, bfloat16", "avx512f": "AVX-512", "avx2": "AVX2"}
 """The instructions that networks are trained by, the fastest first: by them two processors of one name can differ
 fivefold."""
-
-
-@contextlib.contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """Random numbers from a seed inside; outside, every generator goes on as if nothing had happened."""
-    import numpy as np
-    import torch
-
-    python, numpy = random.getstate(), np.random.get_state()
-    exact = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
-    with torch.random.fork_rng(range(torch.cuda.device_count())), exact:
-        random.seed(seed)
-        np.random.seed(seed % 2**32)
-        torch.manual_seed(seed)
-        try:
-            yield
-        finally:
-            random.setstate(python)
-            np.random.set_state(numpy)
 
 
 def check_device(wanted: str) -> None:
@@ -72,47 +46,6 @@ def every_device(wanted: str) -> list[str]:
     if wanted in ("auto", "cuda") and torch.cuda.is_available():
         return [f"cuda:{number}" for number in range(torch.cuda.device_count())]
     return [choose_device(wanted)]
-
-
-@cache
-def provenance(device: str) -> dict[str, Any]:
-    """What a number was made with: packages, commit, device. The time is added per record."""
-    packages = ("torch", "torchvision", "timm", "numpy", "scikit-learn", "faiss-cpu")
-    versions = {name: _version(name) for name in packages}
-    commit, dirty = _commit()
-    return {
-        "harness": harness.__version__,
-        "commit": commit,
-        "dirty": dirty,
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "processor": processor(device),
-        "packages": {name: version for name, version in versions.items() if version},
-    }
-
-
-def _version(name: str) -> str:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return ""
-
-
-def _commit() -> tuple[str | None, bool | None]:
-    """The commit of the checkout that the harness runs from, and whether it was changed since; None when installed."""
-
-    def git(*words: str) -> str:
-        where = Path(__file__).parent
-        done = subprocess.run(["git", "-C", str(where), *words], capture_output=True, text=True, check=True, timeout=10)
-        return done.stdout.strip()
-
-    try:
-        top = Path(git("rev-parse", "--show-toplevel"))
-        if top != Path(__file__).resolve().parents[1]:
-            return None, None
-        return git("rev-parse", "HEAD"), bool(git("status", "--porcelain", "--untracked-files=no"))
-    except (OSError, subprocess.SubprocessError):
-        return None, None
 
 
 def processor(device: str) -> str:
