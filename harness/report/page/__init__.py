@@ -38,7 +38,7 @@ KINDS = {NOT_RUN: "unrun", SKIPPED: "skipped", FAILED: "failed", INCOMPLETE: "un
 
 def page(
     boards: Sequence[Leaderboard],
-    scores: Scores,
+    scores: Scores | None,
     published: Sequence[Published],
     plugins: Plugins | None = None,
     data: Path = Path("data"),
@@ -48,7 +48,7 @@ def page(
     """The page of several leaderboards.
 
     Args:
-        scores: of a record, by image: `Store.scores`.
+        scores: of a record, by image: `Store.scores`; without them the page has nothing that is drawn from them.
         published: numbers to show beside ours.
         plugins: among which the data sets are; without them the page has no pictures of test images.
         data: the folder of the data sets; those that are not there have no pictures in the page.
@@ -61,7 +61,7 @@ def page(
     boards = _in_order(boards, published)
     evidence = Evidence(scores, published)
     views = [_board(board, evidence) for board in boards]
-    shown = pictures(_drawn(boards), scores, plugins, data, embedded(before, "pictures")) if plugins else {}
+    shown = pictures(_drawn(boards), scores, plugins, data, embedded(before, "pictures")) if plugins and scores else {}
     return (
         _environment()
         .get_template("page.html")

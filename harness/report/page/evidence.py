@@ -33,9 +33,10 @@ FACTS = ("params", "recipe_values", "numerics", "diagnostics", "digests", "prove
 
 
 class Evidence:
-    """Gathers what the cells of several leaderboards open. Facts that many records share are kept once."""
+    """Gathers what the cells of several leaderboards open. Facts that many records share are kept once. Without the
+    scores of images there are no curves and histograms."""
 
-    def __init__(self, scores: Scores, published: Sequence[Published]):
+    def __init__(self, scores: Scores | None, published: Sequence[Published]):
         self._scores = scores
         self._published = published
         self._board: Leaderboard
@@ -103,10 +104,11 @@ class Evidence:
         if compared := self.paper(line, case.name):
             found["paper"] = paper_data(compared)
         scored = [record for record in records if line.score in record.scores]
-        if scored:
+        if scored and self._scores:
             pairs = [self._pair(record, line.score) for record in scored]
             found["roc"] = [roc(*pair) for pair in pairs]
             found["histogram"] = histogram(*pairs[0])
+        if scored:
             found["pictures"] = picture_key(scored[0], line.score)
         if not records:
             found["command"] = self._command(line, case)
