@@ -60,5 +60,5 @@ def register_reporters(register: Callable) -> None:
     """`register(MyReporter)`, a `harness.Reporter` subclass: `--reporter NAME` has it told of all that happens.
 
     It is made as `MyReporter(results)`, with the results folder. Its methods are the events of a run: `begin` and
-    `end`; `fit_started`, `fit_reused` and `fit_finished`; `epoch`; `scoring`; `evaluated` and `failed`.
+    `end`; `fit_started`, `fit_reused` and `fit_finished`; `epoch`; `scoring`; `evaluated` and `failed`; `waiting`.
     """

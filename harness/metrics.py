@@ -31,7 +31,7 @@ class Metrics(Spec):
     auroc_low: Share = Field(description="lower end of the 95 % interval of the AUROC")
     auroc_high: Share = Field(description="upper end of the 95 % interval of the AUROC")
     aupr: Share = Field(description="average precision, anomalies being the positive class")
-    fpr95: Share = Field(description="share of normal images above the threshold that 95 % of the anomalies reach")
+    fpr95: Share = Field(description="share of normal images at or above the score that 95 % of the anomalies reach")
 
 
 class Comparison(Spec):

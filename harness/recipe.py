@@ -19,22 +19,22 @@ COMMENTARY = {"stated", "note"}
 class Recipe(Spec):
     """A training set-up. `stated` names the fields that the paper prints; the others are documented choices."""
 
-    network: str
-    optimizer: Literal["sgd", "adam"] = "sgd"
-    lr: float = Field(gt=0)
-    momentum: float = Field(0.9, ge=0, lt=1)
-    nesterov: bool = True
-    weight_decay: float = Field(5e-4, ge=0)
-    schedule: Literal["cosine", "step", "constant"] = "cosine"
+    network: str = Field(description="see: harness list networks")
+    optimizer: Literal["sgd", "adam"] = Field("sgd", description="sgd or adam")
+    lr: float = Field(gt=0, description="the learning rate of the first step")
+    momentum: float = Field(0.9, ge=0, lt=1, description="adam: its first beta")
+    nesterov: bool = Field(True, description="sgd: with Nesterov's momentum")
+    weight_decay: float = Field(5e-4, ge=0, description="as a penalty in the gradient")
+    schedule: Literal["cosine", "step", "constant"] = Field("cosine", description="cosine, step or constant")
     lr_end: float = Field(1e-6, ge=0, description="cosine: the learning rate of the last step")
     step_epochs: int = Field(10, ge=1, description="step: multiply the learning rate every so many epochs")
     step_factor: float = Field(0.8, gt=0, le=1, description="step: by this factor")
-    epochs: int = Field(ge=1)
+    epochs: int = Field(ge=1, description="how often training goes through the images")
     batch: int = Field(ge=2, description="training images per step, before a method makes several views of each")
     pad: int = Field(0, ge=0, description="random crop after padding by so many pixels")
     flip: bool = Field(False, description="random horizontal flip")
     crop: float = Field(1.0, gt=0, le=1, description="side of the (random, in scoring central) crop, as a share")
-    precision: Literal["float32", "bfloat16"] = Field("bfloat16", description="of training; scores are float32")
+    precision: Literal["float32", "bfloat16"] = Field("bfloat16", description="float32 or bfloat16, in training")
     stated: tuple[str, ...] = ()
     note: str = ""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +16,7 @@ from tiny import harness, plugin
 from harness.cli import main
 from harness.kit import NETWORKS
 from harness.metrics import Metrics
-from harness.recipe import read_recipe
+from harness.recipe import Recipe, read_recipe
 
 
 def test_the_first_recipe_of_a_data_set_is_the_default_one():
@@ -76,6 +77,15 @@ def test_a_plugin_shows_its_scores_and_parameters(here):
     assert harness("show", "wrn-16-4").out.startswith("network wrn-16-4\n    a wide ResNet")
     assert harness("show", "auroc").out.startswith("metric auroc\n    ")
     assert "did you mean 'rotnet'?" in harness("show", "rotnett", code=2).line
+
+
+def test_the_values_of_a_recipe_are_shown_with_their_defaults():
+    out = harness("show", "recipe").out
+    values = dict(re.findall(r"--set recipe\.(\w+)=(.*)", out))
+    whole = Recipe(network="two-conv", lr=0.1, epochs=1, batch=2).values_that_train()
+    needed = {"network": "", "lr": "", "epochs": "", "batch": ""}
+    assert values == {key: str(value).lower() for key, value in whole.items()} | needed
+    assert len(out.splitlines()) == 1 + 2 * len(values)  # a line on each
 
 
 def completed(*words: str) -> list[tuple[str, str]]:

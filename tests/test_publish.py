@@ -247,6 +247,17 @@ def test_a_folder_carries_the_protocols_that_are_not_bundled(here):
     assert "mine.toml: name: 'yours' is not the protocol that belongs there" in check(1)
 
 
+@pytest.mark.parametrize(
+    "words",
+    [("--protocol", "test2"), ("--method", "lof"), ("--seed", "0"), ("--set", "none"), ("--results", "."),
+     ("--format", "html")],
+    ids=" ".join,
+)  # fmt: skip
+def test_a_check_is_of_the_whole_folder(words):
+    line = harness("leaderboard", "--check", *words, code=2).line
+    assert line == f"harness: --check: derives all of --out again; leave out {words[0]}"
+
+
 def test_a_folder_can_t_declare_a_bundled_protocol_otherwise(copy):
     """Else a pull request could bring an easier test 2 with it."""
     bundled = protocol_files()["test2"].read_text(encoding="utf-8")

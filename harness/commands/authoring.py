@@ -36,7 +36,7 @@ def new(kind: str, name: str) -> None:
 @data_option
 @plugin_option
 def check(target: str, traceback: bool, settings: tuple[str, ...], data: Path, plugin_paths: tuple[Path, ...]) -> None:
-    """See whether a method or data set keeps to its contract: on the CPU, in seconds.
+    """See whether a plugin keeps to its contract: on the CPU, in seconds.
 
     \b
     harness check ./my-method.py

@@ -22,12 +22,12 @@ def forget(yes: bool, results: Path, **filters: Any) -> None:
     number, and is removed.
 
     \b
-    harness forget --method pixel-knn --set pixel-knn.k=5
+    harness forget --method lof --set lof.neighbours=5
     """
     from harness.records import Store
 
     if not any(filters.values()):
-        raise HarnessError("forget: name what to put away, as in --method pixel-knn --seed 1")
+        raise HarnessError("forget: name what to put away, as in --method lof --seed 1")
     records = chosen(filters | {"results": results}, strict=True)
     for (protocol, dataset, recipe, method), count in Counter(
         (one.protocol, one.dataset, one.recipe, one.method) for one in records

@@ -14,6 +14,8 @@ from harness.commands.completion import plugin_names
 from harness.commands.options import plugin_option
 
 if TYPE_CHECKING:
+    from pydantic.fields import FieldInfo
+
     from harness.plugins import Entry, Source
 
 KINDS = ("protocols", "recipes", "methods", "datasets", "networks", "scores", "metrics", "reporters", "plugins")
@@ -120,21 +122,27 @@ def _plugin(source: Source, entries: Sequence[Entry], broken: Mapping[Source, st
 @plugin_option
 def show(target: str, plugin_paths: tuple[Path, ...]) -> None:
     """What a plugin says of itself: what it is, its scores, and the parameters that --set changes. Of a bundled
-    protocol, the whole file; of a network or metric, a line.
+    protocol, the whole file; of a network or metric, a line; of recipe, the values that one has.
 
     \b
     harness show rotnet
     harness show digits
     harness show test2
+    harness show recipe
     """
     from harness.digests import generic
     from harness.paths import protocol_files
     from harness.plugins import Plugins
+    from harness.recipe import COMMENTARY, Recipe
 
     plugins = Plugins(plugin_paths)
     if not any(entry.name == target for entry in plugins.entries):
         if path := protocol_files().get(target):
             click.echo(f"protocol {target} ({path})\n\n{path.read_text(encoding='utf-8')}", nl=False)
+            return
+        if target == "recipe":
+            fields = {key: field for key, field in Recipe.model_fields.items() if key not in COMMENTARY}
+            click.echo("\n    ".join(["recipe: how a network is trained", *_settings(target, fields)]))
             return
         for kind in ("network", "metric"):
             if summary := _built_in(f"{kind}s").get(generic(target)):
@@ -152,12 +160,21 @@ def _about(entry: Entry, thing: Any) -> list[str]:
         labels = "sees the sub-clusters where the protocol shows them" if thing.uses_labels else "sees no labels"
         lines += [f"scores: {', '.join(thing.scores)}; {labels}", ""]
     fields = thing.Params.model_fields if entry.kind in ("method", "dataset") else {}
-    scoring = getattr(thing, "scoring", ())
+    lines += _settings(entry.name, fields, getattr(thing, "scoring", ()))
+    if entry.kind == "method":
+        lines.append(
+            f"and, if it trains, the values of the recipe (harness show recipe), as in --set {entry.name}.epochs=20"
+        )
+    return lines if lines[-1] else lines[:-1]
+
+
+def _settings(owner: str, fields: Mapping[str, FieldInfo], scoring: Sequence[str] = ()) -> list[str]:
+    """What --set changes of something, with its default if it has one, and what it means."""
+    lines = []
     for key, field in fields.items():
-        default = str(field.default).lower() if isinstance(field.default, bool) else field.default
+        default = "" if field.is_required() or field.default is None else field.default
+        default = str(default).lower() if isinstance(default, bool) else default
         untrained = "without training anew" if key in scoring else ""
         told = "; ".join(part for part in (field.description, untrained) if part)
-        lines += [f"--set {entry.name}.{key}={'' if default is None else default}", *([f"    {told}"] if told else [])]
-    if entry.kind == "method":
-        lines.append(f"and, if it trains, the values of the recipe, as in --set {entry.name}.epochs=20")
-    return lines if lines[-1] else lines[:-1]
+        lines += [f"--set {owner}.{key}={default}", *([f"    {told}"] if told else [])]
+    return lines

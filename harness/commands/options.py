@@ -91,12 +91,12 @@ request_options = options(
         shell_complete=completion.plugin_names("dataset"),
         help="See: harness list datasets.",
     ),
-    click.option("--case", type=Comma(), default=(), help="Only these rows of the table."),
+    click.option("--case", type=Comma(), default=(), help="Only these cases, as harness plan lists them."),
     click.option("--seed", type=Comma(int), default="0", show_default=True, help="As in 0,1,2."),
     click.option(
         "--recipe",
         shell_complete=lambda ctx, param, incomplete: completion.matching(completion.recipes, ctx, incomplete),
-        help="paper, fast, or a .toml path; by default the data set's first. See: harness list recipes.",
+        help="As in fast or ./my.toml; by default the data set's first. See: harness list recipes.",
     ),
     settings_option,
     click.option(

@@ -9,6 +9,7 @@ import click
 
 from harness.commands.filters import chosen, filter_options, filtered
 from harness.commands.options import data_option, plugin_option
+from harness.errors import HarnessError
 
 if TYPE_CHECKING:
     from harness.plugins import Plugins
@@ -67,6 +68,7 @@ def leaderboard(
 
     store, protocols = Store(filters["results"]), filters["protocol"]
     if check:
+        _refuse_filters()
         from harness.report.verify import problems
 
         folder = out or Path("leaderboard")
@@ -129,6 +131,17 @@ def compare(form: str | None, against: str | None, **filters: Any) -> None:
         show(tables)
     else:
         click.echo(render_all([stacked(tables)] if form == "csv" else tables, form), nl=False)
+
+
+def _refuse_filters() -> None:
+    """Whoever asks for a part of the tables, or names a folder otherwise than by --out, is not to believe that this is
+    what was checked."""
+    context = click.get_current_context()
+    for option in context.command.params:
+        is_path = option.name == "protocol" and all(name.endswith(".toml") for name in context.params["protocol"])
+        given = context.get_parameter_source(option.name) is not click.core.ParameterSource.DEFAULT
+        if given and not is_path and option.name not in ("check", "out", "data", "plugin_paths"):
+            raise HarnessError(f"--check: derives all of --out again; leave out {option.opts[0]}")
 
 
 def _plugins(paths: tuple[Path, ...]) -> Plugins:
