@@ -40,7 +40,7 @@ def test_a_published_page_is_checked_like_any_table(published):
         assert old in plain
         return pack(data), pack(json.loads(plain.replace(old, new, 1)))
 
-    begin = '<script type="application/zlib" id="data">'
+    begin, pictures = (f'<script type="application/zlib" id="{name}">' for name in ("data", "pictures"))
     forged = [
         (number[0], number[0][:-1] + "x"),
         otherwise(auroc, "0.999"),
@@ -49,6 +49,8 @@ def test_a_published_page_is_checked_like_any_table(published):
         (pack(data), pack([])),
         (pack(data), pack(data)[:-8]),
         (begin, begin + " "),
+        (pictures, pictures + '</script ><h2>Table 99</h2><script type="application/zlib">'),
+        ("<caption>", f"<caption>{begin}{pack({})}</script>"),
         (begin, begin + pack({}) + "</script>" + begin),
         ("data-entries", "data-other"),
         ("AUROC, with", "Accuracy, with"),
@@ -98,4 +100,5 @@ def test_someone_else_s_page_is_left_alone(published):
     published.write_text("<h1>Our own</h1>")
     harness("leaderboard", "--results", "leaderboard", "--out", "leaderboard")
     assert published.read_text() == "<h1>Our own</h1>"
-    assert "everything derives" in harness("leaderboard", "--check").out
+    # But nobody is to take it for a page that was checked.
+    assert "index.html: no page of ours" in harness("leaderboard", "--check", code=1).out

@@ -99,7 +99,7 @@ def _wrong_page(boards: Sequence[Leaderboard], store: Store) -> list[str]:
 
     path = store.root / PAGE
     if not has_page(store.root):
-        return []
+        return [f"{path}: no page of ours, so that nothing vouches for it; keep it elsewhere"] if path.exists() else []
     true = page(boards, None, read_published(), readme=readme_of(store.root))
     same = claims(content(path)) == claims(true)
     return [] if same else [f"{path}: not the page that its records make; write it again with --format html --out"]

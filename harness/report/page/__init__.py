@@ -80,16 +80,17 @@ def page(
     )
 
 
-def claims(text: str) -> tuple[str, dict[str, Any]]:
-    """What a page says: all of its text, and what its cells open, but for curves, histograms and pictures, which are
-    drawn."""
+def claims(text: str) -> tuple[str, list[str], dict[str, Any]]:
+    """What a page says: all of its text, which data it carries, and what its cells open, but for curves, histograms and
+    pictures, which are drawn."""
     data = embedded(text, "data")
     entries = data.get("entries")
     for entry in entries if isinstance(entries, list) else ():
         if isinstance(entry, dict):
             entry.pop("roc", None)
             entry.pop("histogram", None)
-    return EMBEDDED.sub(r"\1", text), data
+    # Of two data of one name the browser takes the first, and `embedded` the last.
+    return EMBEDDED.sub(r"<\1>", text), [found[1] for found in EMBEDDED.finditer(text)], data
 
 
 # What is shown

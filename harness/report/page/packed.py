@@ -11,8 +11,8 @@ import re
 import zlib
 from typing import Any
 
-EMBEDDED = re.compile(r'<script type="application/zlib" id="(\w+)">(.*?)</script>', re.DOTALL)
-"""The data of a page, each with its name."""
+EMBEDDED = re.compile(r'<script type="application/zlib" id="(\w+)">([A-Za-z0-9+/=]*)</script>')
+"""The data of a page, each with its name; nothing in them can be read as markup."""
 LIMIT = 1 << 28
 """Bytes that data may unpack to: a page that comes from elsewhere can't fill the memory."""
 
