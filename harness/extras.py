@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import HarnessError
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from harness.method import Method, Run
+    from harness.plan import Evaluation
+    from harness.records import Record
 
 KINDS = ("score", "metric")
 
@@ -26,17 +29,42 @@ def asked(plugins: Plugins, scores: Iterable[str] = (), metrics: Iterable[str] =
     """The digests of scores and metrics, by "score NAME" and "metric NAME".
 
     Raises:
-        HarnessError: there is no such plugin.
+        HarnessError: there is no such plugin, or it can't be loaded.
     """
     wanted = [*(("score", name) for name in scores), *(("metric", name) for name in metrics)]
+    for kind, name in wanted:
+        plugins.get(kind, name)  # now, and not when something has been trained for it
     return {f"{kind} {name}": plugins.entry(kind, name).source.digest() for kind, name in wanted}
 
 
-def recorded(digests: Iterable[str], plugins: Plugins) -> dict[str, str]:
-    """Those that a record has already, as far as their plugins are within reach, with their digests of today."""
-    # Most records have none: the plugins are looked through only for those that have.
-    kept = (sorted(name for name in names_of(kind, digests) if name in plugins.names(kind)) for kind in KINDS)
-    return asked(plugins, *kept)
+def with_recorded(evaluation: Evaluation, record: Record | None, plugins: Plugins) -> Evaluation:
+    """An evaluation that also asks for what its record has already, as far as that can be had today.
+
+    What has failed is asked for by nobody but the user: else a mistake in it would be made again by every run.
+    """
+    if not record or record.status == "failed" or record.digests.keys() <= evaluation.digests.keys():
+        return evaluation  # most records have nothing more: the plugins are looked through only for those that have
+    cls = plugins.get("method", evaluation.fit.method)
+    more = [part for part in asked_for(record.digests) if part not in evaluation.digests]
+    scores = [name for name in names_of("score", more) if has_logits(cls) and name not in cls.scores]
+    kept = [("score", name) for name in scores] + [("metric", name) for name in names_of("metric", more)]
+    kept = sorted(one for one in kept if _can_be_had(plugins, *one))
+    digests = asked(plugins, *([name for kind, name in kept if kind == wanted] for wanted in KINDS))
+    return replace(evaluation, digests=digests | evaluation.digests)
+
+
+def _can_be_had(plugins: Plugins, kind: str, name: str) -> bool:
+    try:
+        return name in plugins.names(kind) and bool(plugins.get(kind, name))
+    except HarnessError:
+        return False
+
+
+def but_for_extras(changed: Iterable[str]) -> bool:
+    """Whether what has changed since a record was made is nothing but what is asked for beside the method's own scores:
+    then its numbers hold as they are."""
+    changed = list(changed)
+    return asked_for(changed) == changed
 
 
 def asked_for(parts: Iterable[str]) -> list[str]:
@@ -66,7 +94,7 @@ def logits(method: Method, images: Tensor, run: Run) -> Tensor:
 
     given = getattr(method, "logits", None)
     if given is not None:
-        found = given(images)
+        found = given(images.clone())  # it may write into what it is given
     elif isinstance(network := getattr(method, "network", None), nn.Module):
         found = kit.in_batches(images, run, lambda x: {"logits": network(x)})["logits"]
     else:

@@ -92,10 +92,12 @@ def locked(path: Path) -> Iterator[bool]:
 
 def sweep(folder: Path) -> None:
     """Remove what processes that were killed have left half-written, long ago enough."""
-    for part in folder.rglob(".*.part"):
-        with contextlib.suppress(OSError):
-            if time.time() - part.stat().st_mtime > ABANDONED:
-                part.unlink()
+    # Not by rglob, which raises where another process has just removed a folder.
+    for place, _, names in os.walk(folder):
+        for part in (Path(place, name) for name in names if name.startswith(".") and name.endswith(".part")):
+            with contextlib.suppress(OSError):
+                if time.time() - part.stat().st_mtime > ABANDONED:
+                    part.unlink()
 
 
 @contextlib.contextmanager

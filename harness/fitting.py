@@ -14,7 +14,7 @@ from harness.dataset import Dataset
 from harness.digests import plugged_networks, require_named
 from harness.fits import KeptFit
 from harness.machine import processor, threads
-from harness.method import Images, Method, Run, Task
+from harness.method import PLAIN, Images, Method, Run, Task
 from harness.peak import Peak
 from harness.plan import Fit
 from harness.recipe import recipe_of_fit
@@ -52,6 +52,8 @@ class Fitting:
     def _load(self, kept: KeptFit, state: Mapping[str, Tensor]) -> KeptFit:
         """Fill the method with what it learnt; checkpoints of an earlier attempt are of no more use."""
         self.worker.reporter.fit_reused(self.fit)
+        if kept.numerics.get("device") == "cpu" and any(key != PLAIN and "." not in key for key in state):
+            self.run.device = "cpu"  # nothing tells which of its tensors outside modules belong beside the images
         self.method.build(Task(**kept.task), self.run)
         here = {name: tensor if name in kept.on_cpu else tensor.to(self.run.device) for name, tensor in state.items()}
         self.method.load(here)

@@ -144,9 +144,10 @@ class Plan:
 
     def of_finished_fits(self, store: Store) -> Plan:
         """The part of the plan that needs no training."""
-        waiting = {fit.id: each[0] for fit, each in self.jobs()}
-        missing = {name for name, one in waiting.items() if not store.fits.find(name, one.fit_digests)}
-        return Plan([one for one in self.planned if one.evaluation.fit.id not in missing])
+        waiting = {fit.id: each for fit, each in self.jobs()}
+        lost = [each for name, each in waiting.items() if not store.fits.find(name, each[0].fit_digests)]
+        missing = {evaluation.key for each in lost for evaluation in each}
+        return Plan([one for one in self.planned if one.evaluation.key not in missing])
 
     def skips(self) -> list[Planned]:
         """What is skipped and not yet on record as such."""

@@ -202,11 +202,7 @@ class _Resolved:
 def _compare(evaluation: Evaluation, plugins: Plugins, reason: str | None, store: Store | None) -> Planned:
     """What is to be done about an evaluation; the reason is why it is skipped, if it is."""
     record = store.find(evaluation.key) if store else None
-    if record and not record.digests.keys() <= evaluation.digests.keys():
-        # But for a score that is the method's own by now.
-        own = {f"score {name}" for name in plugins.get("method", evaluation.fit.method).scores}
-        kept = extras.recorded(record.digests.keys() - own, plugins)
-        evaluation = replace(evaluation, digests=kept | evaluation.digests)
+    evaluation = extras.with_recorded(evaluation, record, plugins)
     if reason:
         return Planned(evaluation, "skipped", reason, recorded=record is not None and not changes(record, evaluation))
     if record is None or record.status == "skipped":

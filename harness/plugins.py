@@ -25,6 +25,8 @@ from harness.errors import HarnessError, suggest, told
 from harness.sources import FUNCTIONS, KINDS, Entry, Source, given, in_folder, installed, place_of, read, summary_of
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+NO_METHOD = ("pixels", "pca", "labels", "kmeans")
+"""What a parameter may say in the place of a method's name, as in `on = "pca"` or `clusters = "kmeans:10:isif"`."""
 HEADING = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,63}")
 """The names of scores and metrics: they are headings, such as Energy, before they are words of a command."""
 
@@ -195,7 +197,7 @@ def _import(source: Source) -> ModuleType:
         sys.modules[name] = module  # dataclasses and pickling look their module up here
         try:
             # Not by the import system, whose bytecode cache takes an edit within the second for no edit.
-            exec(compile(source.path.read_bytes(), source.path, "exec"), module.__dict__)
+            exec(compile(source.text, source.path, "exec"), module.__dict__)
         except BaseException:
             del sys.modules[name]
             raise
@@ -271,6 +273,7 @@ def _check_class(kind: str, cls: Any, source: Source) -> None:
     needy = [key for key, field in fields.items() if field.is_required()]
     require(not needy, f"give the parameter(s) {', '.join(needy)} a default")
     if kind == "method":
+        require(name not in NO_METHOD, f"{name!r} means something else where a parameter takes a method; rename it")
         scores = getattr(cls, "scores", None)
         require(
             isinstance(scores, tuple)

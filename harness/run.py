@@ -5,16 +5,17 @@ from __future__ import annotations
 import contextlib
 import datetime
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from harness.dataset import Dataset
 from harness.errors import DataMissing, Diverged, HarnessError, Unwritable, line_in, told
+from harness.extras import but_for_extras, with_recorded
 from harness.fitting import Fitting
 from harness.method import Run
-from harness.plan import Evaluation, Fit
+from harness.plan import Evaluation, Fit, changes, outstanding
 from harness.plugins import Plugins, aside
 from harness.provenance import provenance
 from harness.records import Record, Store
@@ -35,6 +36,9 @@ class Worker:
     faster_by: tuple[str, ...] = Run.faster_by
     jobs: int = 1
     """How many fits the device carries out at a time."""
+
+    def __post_init__(self):
+        provenance(self.device)  # kept from here on: by the time that a record is made the checkout may be another one
 
     def carry_out(self, fit: Fit, evaluations: Sequence[Evaluation]) -> list[Record]:
         """Train a fit, or load it where it is finished, and record its evaluations. What fails is recorded as failed.
@@ -58,6 +62,12 @@ class Worker:
             raise
         except BaseException as error:
             return [self.fail(evaluation, error) for evaluation in evaluations]
+
+    def outstanding(self, evaluations: Iterable[Evaluation]) -> list[Evaluation]:
+        """Those that have yet to be carried out, and what other runs have added to their records since the plan was
+        made."""
+        left = outstanding(evaluations, self.store)
+        return [with_recorded(one, self.store.find(one.key), self.plugins) for one in left]
 
     def require_data(self, jobs: Sequence[tuple[Fit, Sequence[Evaluation]]]) -> None:
         """See that the files of every class that the jobs need are there, before anything trains.
@@ -116,7 +126,8 @@ class Worker:
         return self.store.write(self.record(evaluation, status="skipped", reason=reason))
 
     def fail(self, evaluation: Evaluation, error: BaseException) -> Record:
-        """Record an evaluation as failed, with the error as its reason and its traceback in a file.
+        """Record an evaluation as failed, with the error as its reason and its traceback in a file. Where there are
+        numbers already, and what failed is a score or metric beside them, they stay.
 
         Raises:
             Unwritable: the results folder does not even take that.
@@ -129,4 +140,9 @@ class Worker:
         reason = told(error) + line_in(error, files)
         record = self.record(evaluation, status="failed", reason=reason)
         self.reporter.failed(evaluation, reason)
-        return self.store.write(record)
+        return self.keep_failed(evaluation, record)
+
+    def keep_failed(self, evaluation: Evaluation, record: Record) -> Record:
+        found = self.store.find(evaluation.key)
+        holds = found and found.status == "ok" and but_for_extras(changes(found, evaluation))
+        return record if holds else self.store.write(record)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections import Counter
 from collections.abc import Iterable
@@ -30,8 +31,10 @@ def _value(text: str) -> Any:
         value = plain(tomllib.loads(f"value = {text}")["value"])
     except (ValueError, RecursionError):
         return text
-    # The parameter knows whether "true" is a word or a truth value; both can be made of the word.
-    return text if isinstance(value, bool) else value
+    # The parameter knows whether "true" is a word or a truth value, and 2024.10 a name or a number: both can be made of
+    # the text.
+    other_name = re.fullmatch("[0-9._]+", text) and str(value) != text
+    return text if isinstance(value, bool) or other_name else value
 
 
 def check_owners(settings: dict[str, dict[str, Any]], known: Iterable[str]) -> None:

@@ -37,19 +37,21 @@ class Source:
     module: str | None = None
     """The import name, for a plugin of an installed package."""
 
-    def digest(self) -> str:
-        """16 hex digits of the file's text, or of all Python files of its package; the same on every platform.
+    @cached_property
+    def text(self) -> bytes:
+        """The file, as it is when it is first asked for: an edit made during a run takes effect in the next one."""
+        return self.path.read_bytes()
 
-        Of the text as it is when it is first asked for: an edit made during a run takes effect in the next one.
-        """
-        return self._as_read
+    def digest(self) -> str:
+        """16 hex digits of the file's text, or of all Python files of its package; the same on every platform."""
+        return self._digest
 
     @cached_property
-    def _as_read(self) -> str:
+    def _digest(self) -> str:
         top = self._package()
         if top is None:
-            return _digest(_text(self.path))
-        files = sorted((file.relative_to(top).as_posix().encode(), _text(file)) for file in top.rglob("*.py"))
+            return _digest(_unix(self.text))
+        files = sorted((f.relative_to(top).as_posix().encode(), _unix(f.read_bytes())) for f in top.rglob("*.py"))
         return _digest(b"\0".join(part for file in files for part in file))
 
     def _package(self) -> Path | None:
@@ -58,8 +60,8 @@ class Source:
         return self.path.parents[depth - 1] if depth else None
 
 
-def _text(path: Path) -> bytes:
-    return path.read_bytes().replace(b"\r\n", b"\n")
+def _unix(text: bytes) -> bytes:
+    return text.replace(b"\r\n", b"\n")
 
 
 def _digest(text: bytes) -> str:
@@ -124,7 +126,7 @@ def read(source: Source) -> list[Entry] | None:
     `register("name", function)`.
     """
     try:
-        tree = ast.parse(source.path.read_bytes(), filename=str(source.path))
+        tree = ast.parse(source.text, filename=str(source.path))
     except (OSError, SyntaxError, ValueError, MemoryError, RecursionError) as error:  # the last two: nested too deeply
         raise HarnessError(f"{source.path}: not readable as Python: {told(error)}") from None
     if not all(map(_is_there, _imported(tree))):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -187,14 +189,23 @@ def test_a_reader_that_has_seen_enough_is_no_error(here):
 def test_rescore_never_trains(here):
     method = spy(body="scoring = ('power',)\n    class Params(harness.Params):\n        power: float = 1.0\n")
     cases = ("--protocol", "test2", "--case", "1,2", "--method", method)
-    assert "no finished fit" in harness("rescore", *cases, code=2).line
+    assert "no fit of what is asked for is kept" in harness("rescore", *cases, code=2).line
     harness("run", *cases[:3], "1", *cases[4:])
     found = harness("rescore", *cases, "--set", "spy.power=2")
-    assert "1 evaluation(s) left out: not trained yet" in found.err
+    assert "1 evaluation(s) left out: their fits are not kept; harness run trains them" in found.err
     assert "already trained" in found.err
     assert len(fits(method)) == 1
     assert len(scorings(method)) == 2
     # An edited method's fit is not the one that would be trained today.
     spy(head="# edited", body="scoring = ('power',)\n    class Params(harness.Params):\n        power: float = 1.0\n")
-    assert "no finished fit" in harness("rescore", *cases, "--set", "spy.power=3", code=2).line
+    assert "no fit of what" in harness("rescore", *cases, "--set", "spy.power=3", code=2).line
     assert len(fits(method)) == 1
+
+
+def test_rescore_leaves_what_is_done_in_the_table_whether_or_not_its_fit_is_kept(here):
+    cases = ("--protocol", "test2", "--case", "1,2", "--method", plugin())
+    harness("run", *cases[:3], "1", *cases[4:])
+    shutil.rmtree("results/fits")
+    found = harness("rescore", *cases)
+    assert "1 evaluation(s) left out" in found.err
+    assert re.search(r"^\| 1 \| \d\.\d{3} \|", found.out, re.MULTILINE), found.out

@@ -12,8 +12,12 @@ import torch
 from tiny import MEAN, fits, harness, plugin, spy
 
 from harness import hookspecs, testing
+from harness.executors import local
+from harness.planning import Request, make_plan
 from harness.plugins import KINDS, Plugins
-from harness.records import Record
+from harness.records import Record, Store
+from harness.reporter import Reporter
+from harness.run import Worker
 
 RUN = ("run", "--protocol", "test2", "--case", "2")
 PLAN = ("plan", *RUN[1:])
@@ -145,6 +149,75 @@ def test_a_score_that_is_none_fails_its_evaluation(here, function, part):
 def test_a_score_may_not_have_the_name_of_a_method_s_own(here):
     own = hook("score", "L2", "(logits):\n    return logits[:, 0]", "own.py")
     assert "spy has a score of that name" in harness(*PLAN, "--method", classifier(), "--score", own, code=2).line
+
+
+def test_logits_may_write_into_what_they_are_handed(here):
+    of_its_own = "images.float() - self.mean).flatten(1).norm(dim=1)[:, None].repeat(1, 2"
+    writes = "def logits(self, images):\n        logits = (OWN)\n        images.zero_()\n        return logits\n"
+    path = plugin("writes", uses_labels=True, body=writes.replace("OWN", of_its_own) + PREDICTS)
+    harness(*RUN, "--method", path)
+    (alone,) = records("writes")
+    harness(*RUN, "--method", path, "--score", "Energy")
+    (both,) = records("writes")
+    assert both.accuracy == alone.accuracy
+    assert both.scores["L2"] == alone.scores["L2"]
+
+
+PREDICTS = "\n    def predict(self, images):\n        return (images.float().mean((1, 2, 3)) > 70).long()\n"
+
+
+# --- what is asked for beside the method's own scores, and goes wrong ------------------------------------------------
+
+
+def test_a_metric_that_can_not_be_loaded_is_refused_before_anything_starts(here):
+    path = spy()
+    bad = hook("metric", "Bad", "(normal, anomaly):\n    return 1.0")
+    bad.write_text("import nowhere\n" + bad.read_text())
+    for words in (RUN, PLAN):
+        assert "Bad.py" in harness(*words, "--method", path, "--metric", bad, code=2).line
+    assert not fits(path)
+
+
+def test_a_metric_that_fails_leaves_the_numbers_that_there_are(here):
+    path = spy()
+    harness(*RUN, "--method", path)
+    before = records()
+    bad = hook("metric", "Bad", "(normal, anomaly):\n    raise ValueError('no')")
+    found = harness(*RUN, "--method", path, "--metric", bad, code=1)
+    assert f"{bad}: Bad.metric() raised ValueError: no" in found.err
+    assert "1 evaluation(s) failed" in found.err
+    assert records() == before
+    assert harness(*PLAN, "--method", path).statuses == ["done"]
+    # It is tried again by whoever asks for it, in processes of their own, too.
+    harness(*RUN, "--method", path, "--metric", bad, "--seed", "0,1", "--jobs", "2", code=1)
+    assert [record.status for record in records()] == ["ok", "failed"]
+    assert records()[0] == before[0]
+    # And by nobody else.
+    harness(*RUN, "--method", path, "--seed", "0,1")
+    assert [record.status for record in records()] == ["ok", "ok"]
+
+
+def test_a_method_that_has_no_logits_any_more_is_not_asked_for_scores_of_them(here):
+    harness(*RUN, "--method", classifier(), "--score", "Energy")
+    path = spy()
+    harness(*RUN, "--method", path)
+    (record,) = records()
+    assert (record.status, list(record.scores)) == ("ok", ["L2"])
+
+
+def test_two_runs_that_ask_for_different_things_lose_none(here):
+    path, bright = classifier(), hook("metric", "Bright", "(normal, anomaly):\n    return float(anomaly.mean())")
+    harness(*RUN, "--method", path)
+    plugins, store = Plugins([bright]), Store(Path("results"))
+    words = {"protocols": ("test2",), "methods": (str(path),), "cases": ("2",)}
+    more = ({"scores": ("Energy",)}, {"metrics": ("Bright",)})
+    plans = [make_plan(Request(**words, **each), plugins, store) for each in more]
+    for plan in plans:  # both made before either is carried out
+        local.execute(plan, Worker(plugins, store, Path("data"), "cpu", Reporter()))
+    (record,) = records()
+    assert list(record.scores) == ["L2", "Energy"]
+    assert set(record.metrics) == {"L2", "Energy"}
+    assert len(fits(path)) == 1
 
 
 # --- metrics ---------------------------------------------------------------------------------------------------------

@@ -87,6 +87,23 @@ def test_what_was_half_written_when_a_process_was_killed_is_cleared_away_in_time
     assert {path.name for path in Path("results").rglob("*") if path.is_file()} == {".new.part", "whole"}
 
 
+def test_a_folder_that_goes_while_it_is_swept_is_no_error(here, monkeypatch):
+    """As another run's checkpoints do, between the look at their folder and the look into it."""
+    scan = os.scandir
+    for name in ("a", "b"):
+        Path("results/checkpoints", name).mkdir(parents=True)
+
+    def goes(place):
+        if os.path.basename(place) in ("a", "b"):
+            os.rmdir(place)
+        return scan(place)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "scandir", goes)
+        sweep(Path("results"))
+    assert list(Path("results/checkpoints").iterdir()) == []
+
+
 # --- two at once -----------------------------------------------------------------------------------------------------
 
 

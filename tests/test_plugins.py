@@ -279,6 +279,12 @@ def test_a_class_that_does_not_keep_to_the_contract_is_refused(here, old, new, p
         assert part in line
 
 
+def test_a_method_may_not_have_the_name_of_what_is_none(here):
+    """Else whatever has `on = "pca"` would turn stale with it."""
+    line = harness("plan", "--protocol", "test2", "--method", plugin("pca"), code=2).line
+    assert "pca.py: class Tiny: 'pca' means something else where a parameter takes a method" in line
+
+
 def test_two_plugins_of_one_name_are_refused_when_it_is_used(here):
     plugin("same", file="plugins/one.py")
     plugin("same", file="plugins/two.py")

@@ -101,6 +101,15 @@ def test_a_plugin_that_is_edited_while_a_run_goes_on_means_the_next_run(here, mo
     assert set(harness("plan", *words[1:]).statuses) == {"stale: method changed"}
 
 
+def test_a_plugin_that_is_edited_before_its_turn_has_come_is_run_as_it_was(here, monkeypatch):
+    monkeypatch.setattr(processes, "cores", lambda: 2)
+    edit = f"from pathlib import Path; Path(__file__).with_name('later.py').open('a').write('# edited'); {MEAN}"
+    both = f"{plugin('first', fit=edit)},{plugin('later')}"
+    words = ("run", "--protocol", "test2", "--case", "2", "--seed", "0,1,2", "--method", both)
+    assert harness(*words).code == 0
+    assert harness("plan", *words[1:]).statuses == ["done"] * 3 + ["stale: method changed"] * 3
+
+
 def test_a_process_that_heeds_no_first_ctrl_c_is_told_again(monkeypatch):
     monkeypatch.setattr(processes, "PATIENCE", 0.05)
     child = subprocess.Popen(
@@ -124,11 +133,23 @@ def test_a_process_that_died_while_nobody_waited_for_it_is_one_that_was_lost():
     def broken(*task):
         raise BrokenProcessPool
 
-    pool.pool = SimpleNamespace(submit=broken)
+    pool.pool, pool.running = SimpleNamespace(submit=broken), {"another": None}
     task = pool.start(None, [], False, None)
     assert task.done()
     with pytest.raises(Lost):
         pool.outcome(task)
+
+
+def test_a_broken_pool_that_has_nothing_left_is_opened_anew_for_the_next_fit():
+    """Where the fit that is begun again was taken before the last one of the pool, which had succeeded."""
+    pool = processes._Pool.__new__(processes._Pool)
+
+    def broken(*task):
+        raise BrokenProcessPool
+
+    pool.pool, pool.running = SimpleNamespace(submit=broken, shutdown=lambda: None), {}
+    pool._open = lambda: setattr(pool, "pool", SimpleNamespace(submit=lambda *task: "begun"))
+    assert pool.start(None, [], False, None) == "begun"
 
 
 def test_so_many_at_once_as_there_are_cores_and_memory_for(monkeypatch):

@@ -15,6 +15,7 @@ from harness.kit.networks import network
 from harness.paths import PROTOCOLS
 from harness.recipe import read_recipe
 from harness.records import Store
+from harness.settings import parse_settings
 
 DECLARED = tomllib.loads((PROTOCOLS / "recipes.toml").read_text(encoding="utf-8"))
 BUNDLED = [(dataset, name) for dataset, recipes in DECLARED.items() for name in recipes]
@@ -173,6 +174,9 @@ def test_true_is_a_word_or_a_truth_value_as_the_parameter_has_it(here):
     record = json.loads(path.read_text())
     assert record["params"] == {"word": "true", "yes": True}
     assert record["recipe_values"]["flip"] is True
+    assert parse_settings(["a.word=2024.10", "a.count=1_2", "a.lr=1e-3", "a.n=10"]) == {
+        "a": {"word": "2024.10", "count": "1_2", "lr": 1e-3, "n": 10}
+    }
     line = harness("plan", "--protocol", "test2", "--method", plugin(), "--set", "recipe.flip=maybe", code=2).line
     assert "flip" in line
 

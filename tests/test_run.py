@@ -6,6 +6,7 @@ import hashlib
 import json
 import random
 from collections import Counter
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -218,6 +219,21 @@ def test_a_tensor_that_was_kept_on_the_cpu_is_loaded_there(here, monkeypatch):
     task = {"channels": 1, "height": 8, "width": 8, "n_images": 2, "n_clusters": 1, "mean": (0.0,), "std": (1.0,)}
     fitting._load(kept.model_copy(update={"task": task}), {"mean": torch.ones(2), "weight": torch.ones(3)})
     assert fitting.method.places == {"mean": "cpu", "weight": "meta"}
+    # What was trained on the CPU is scored there, too, unless all of it is in modules: no one knows which is which.
+    for state, device in (({"network.weight": torch.ones(3)}, "meta"), ({"mean": torch.ones(2)}, "cpu")):
+        fitting.run = api.Run("meta", 0, None, None)
+        on_cpu = {"task": task, "numerics": {"device": "cpu"}, "on_cpu": ()}
+        fitting._load(kept.model_copy(update=on_cpu), state)
+        assert (*fitting.method.places.values(), fitting.run.device) == (device, device)
+
+
+def test_a_record_names_the_commit_that_it_was_begun_with(here, monkeypatch):
+    monkeypatch.setattr("harness.run.provenance", cache(lambda device: {"commit": Path("commit").read_text()}))
+    Path("commit").write_text("one")
+    harness("run", "--protocol", "test2", "--case", "2", "--method",
+            plugin(fit=f"from pathlib import Path; Path('commit').write_text('another'); {MEAN}"))  # fmt: skip
+    (record,) = Store(Path("results")).records()
+    assert record.provenance["commit"] == "one"
 
 
 # --- what goes wrong -------------------------------------------------------------------------------------------------

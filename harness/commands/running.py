@@ -96,9 +96,9 @@ def rescore(device: str, plugin_paths: tuple[Path, ...], results: Path, **wanted
     whole, request, plugins, store = _planned(wanted, plugin_paths, results)
     plan = whole.of_finished_fits(store)
     if not plan.planned:
-        raise HarnessError(f"--results {results}: no finished fit of what is asked for; harness run trains it")
-    if len(plan.planned) < len(whole.planned):
-        click.echo(f"{len(whole.planned) - len(plan.planned)} evaluation(s) left out: not trained yet", err=True)
+        raise HarnessError(f"--results {results}: no fit of what is asked for is kept there; harness run trains it")
+    if left_out := len(whole.planned) - len(plan.planned):
+        click.echo(f"{left_out} evaluation(s) left out: their fits are not kept; harness run trains them", err=True)
     _carry_out(plan, plugins, store, request, device)
 
 
@@ -117,6 +117,7 @@ def _carry_out(
     from harness.commands.hints import below_chance
     from harness.files import write_whole
     from harness.paths import protocol_files
+    from harness.plan import outstanding
     from harness.report.leaderboard import leaderboards, own_protocols
     from harness.report.terminal import show
 
@@ -124,10 +125,10 @@ def _carry_out(
     for name, path in own_protocols(request.protocols).items():
         if name not in protocol_files():  # so that its tables can be made from the folder alone
             write_whole(store.root / "protocols" / f"{name}.toml", Path(path).read_bytes())
-    if plan.jobs() or plan.skips():
+    wanted = [evaluation for _, each in plan.jobs() for evaluation in each]
+    if wanted or plan.skips():
         from harness.executors import local, processes, ray
         from harness.machine import every_device
-        from harness.plan import outstanding
         from harness.progress import on_stderr
         from harness.reporter import with_plugins
         from harness.run import Worker
@@ -143,7 +144,6 @@ def _carry_out(
             else:
                 local.execute(plan, worker)
         except KeyboardInterrupt:
-            wanted = [evaluation for _, each in plan.jobs() for evaluation in each]
             done = len(wanted) - len(outstanding(wanted, store))
             raise Interrupted(
                 f"interrupted: {done} of {len(wanted)} evaluations are on record; run the same command to go on"
@@ -154,11 +154,13 @@ def _carry_out(
     records = [record for key in keys if (record := store.find(key))]
     boards = leaderboards(records, request.protocols, store.scores, whole=False)
     show([board.table for board in boards])
-    failed = [record for record in records if record.status == "failed"]
+    failed = {record.key: record.fit for record in records if record.status == "failed"}
+    # Beside numbers that stay, what failed leaves no record of its own.
+    failed |= {evaluation.key: evaluation.fit.id for evaluation in outstanding(wanted, store)}
     for line in below_chance(records, plugins):
         click.echo(line, err=True)
     if failed:
-        traces = dict.fromkeys(store.fits.failure(record.fit) for record in failed)
+        traces = dict.fromkeys(map(store.fits.failure, failed.values()))
         first, more = next(iter(traces)), f" and {len(traces) - 1} more there" if len(traces) > 1 else ""
         click.echo(f"{len(failed)} evaluation(s) failed; the traceback is in {first}{more}", err=True)
         raise SystemExit(1)

@@ -15,7 +15,7 @@ from typing import Any
 import harness
 from harness.executors.remote import Outcome, Setup
 from harness.fits import FitFiles
-from harness.plan import Evaluation, Fit, Plan, outstanding
+from harness.plan import Evaluation, Fit, Plan
 from harness.run import Worker
 
 PATIENCE = 1.0
@@ -48,11 +48,11 @@ def begun(plan: Plan, worker: Worker) -> Iterator[list[Job]]:
 
 def setup(worker: Worker, **more: Any) -> Setup:
     """What others need to do a worker's work."""
-    own = [source.path for source in worker.plugins.sources if source.origin == "--plugins"]
+    own = [source for source in worker.plugins.sources if source.origin == "--plugins"]
     return Setup(
         results=worker.store.root.resolve(),
         data=worker.data.resolve(),
-        plugins=tuple((path, path.read_bytes()) for path in own),
+        plugins=tuple((source.path, source.text) for source in own),
         version=harness.__version__,
         faster_by=worker.faster_by,
         **more,
@@ -124,7 +124,7 @@ class Driver(ABC):
         store, claim = self.worker.store, contextlib.ExitStack()
         if not claim.enter_context(store.fits.claim(fit.id)):
             return False
-        missing = outstanding(evaluations, store)
+        missing = self.worker.outstanding(evaluations)
         if not missing:
             claim.close()
             self.worker.reporter.fit_finished(fit)
@@ -148,7 +148,7 @@ class Driver(ABC):
                 if self.retries(fit):
                     self.waiting.append((fit, evaluations))
                     return
-                for evaluation in outstanding(evaluations, self.worker.store):
+                for evaluation in self.worker.outstanding(evaluations):
                     self.worker.fail(evaluation, error)
             else:
                 if outcome.wants_files:
@@ -168,8 +168,11 @@ class Driver(ABC):
                 store.fits.put_files(fit.id, outcome.fit)
             if outcome.traceback:
                 store.fits.keep_failure(fit.id, outcome.traceback)
-            for record, scores in zip(outcome.records, outcome.scores, strict=True):
-                store.write(record, scores)
+            for evaluation, record, scores in zip(evaluations, outcome.records, outcome.scores, strict=True):
+                if record.status == "failed":
+                    self.worker.keep_failed(evaluation, record)
+                else:
+                    store.write(record, scores)
         for evaluation, record in zip(evaluations, outcome.records, strict=True):
             if record.status == "failed":
                 reporter.failed(evaluation, record.reason)

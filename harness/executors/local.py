@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from harness.executors.driver import begun, wait_for_others
-from harness.plan import Evaluation, Fit, Plan, outstanding
+from harness.plan import Evaluation, Fit, Plan
 from harness.run import Worker
 
 
@@ -29,7 +29,7 @@ def _attempt(fit: Fit, evaluations: Sequence[Evaluation], worker: Worker) -> boo
     with worker.store.fits.claim(fit.id) as ours:
         if not ours:
             return False
-        missing = outstanding(evaluations, worker.store)
+        missing = worker.outstanding(evaluations)
         if missing:
             worker.carry_out(fit, missing)
         worker.reporter.fit_finished(fit)

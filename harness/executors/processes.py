@@ -86,6 +86,10 @@ class _Pool(Driver):
             self.pool.submit(os.getpid)
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
+    def _reopen(self) -> None:
+        self.pool.shutdown()
+        self._open()
+
     def room(self) -> int:
         if not self.suspects:
             return self.size
@@ -96,6 +100,9 @@ class _Pool(Driver):
         try:
             return self.pool.submit(_work, fit, evaluations, trained, files)
         except BrokenProcessPool as error:
+            if not self.running:  # it was broken by others, of which the last is over
+                self._reopen()
+                return self.pool.submit(_work, fit, evaluations, trained, files)
             # A process has died while nobody waited for it: this fit is lost with the others.
             lost: concurrent.futures.Future = concurrent.futures.Future()
             lost.set_exception(error)
@@ -112,8 +119,7 @@ class _Pool(Driver):
 
     def retries(self, fit: Fit) -> bool:
         if not self.running:  # the last that the broken pool had
-            self.pool.shutdown()
-            self._open()
+            self._reopen()
         if fit.id in self.suspects:
             self.suspects.discard(fit.id)
             return False

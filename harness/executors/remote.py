@@ -19,7 +19,7 @@ from harness.errors import HarnessError
 from harness.extras import asked, names_of
 from harness.fits import FitFiles
 from harness.machine import choose_device
-from harness.plan import Evaluation, Fit, outstanding
+from harness.plan import Evaluation, Fit
 from harness.plugins import Plugins
 from harness.records import Record, Store
 from harness.reporter import Reporter
@@ -95,7 +95,7 @@ def carry_out(
             _check_alike(setup, worker.plugins, fit, evaluations)
             if shared:
                 # A worker that was lost may have recorded some of them.
-                missing = outstanding(evaluations, store)
+                missing = worker.outstanding(evaluations)
                 new = {record.key: record for record in (worker.carry_out(fit, missing) if missing else ())}
                 outcome.records = [new.get(one.key) or store.find(one.key) for one in evaluations]
                 return outcome
