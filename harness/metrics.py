@@ -138,10 +138,24 @@ def compare_placements(a: Placements, b: Placements) -> Comparison:
         p_value = 2 * GAUSS.cdf(-abs(difference) / error)
     else:
         n = min(len(of_anomalies), len(of_normals))
-        unseen = 1 - TAIL ** (1 / n)
-        low, high = difference - unseen * (1 + difference), difference + unseen * (1 - difference)
+        low, high = difference - unlike(n) * (1 + difference), difference + unlike(n) * (1 - difference)
         p_value = min(2 * (1 + abs(difference)) ** -n, 1.0)
     return Comparison(difference=difference, low=low, high=high, p_value=p_value)
+
+
+def unlike(n: int) -> float:
+    """The share of pairs that may be unlike n that were seen, all of which were alike; all, where none was."""
+    return 1 - TAIL ** (1 / n) if n else 1.0
+
+
+def half_width(one: Metrics) -> float:
+    """Half of an AUROC's 95 % interval as DeLong's variance gives it, without the logit of `measure`; at least that,
+    where the variance is zero or unknown, and infinite where the interval does not tell."""
+    from scipy.special import logit
+
+    if one.auroc in (0, 1):
+        return 0.0
+    return float((logit(one.auroc) - logit(one.auroc_low)) * one.auroc * (1 - one.auroc))
 
 
 def over_seeds(values: Sequence[float]) -> Summary:
@@ -171,10 +185,14 @@ def pooled_interval(seeds: Sequence[Metrics]) -> tuple[float, float]:
         ValueError: there are no seeds.
     """
     aurocs = [one.auroc for one in seeds]
-    mean = over_seeds(aurocs).mean
-    below = statistics.fmean([one.auroc - one.auroc_low for one in seeds])
-    above = statistics.fmean([one.auroc_high - one.auroc for one in seeds])
+    mean, (below, above) = over_seeds(aurocs).mean, half_widths(seeds)
     return max(mean - reach(below, aurocs), 0.0), min(mean + reach(above, aurocs), 1.0)
+
+
+def half_widths(seeds: Sequence[Metrics]) -> tuple[float, float]:
+    """How far the intervals of one number reach below and above it, on average over seeds: what the images do."""
+    below = statistics.fmean([one.auroc - one.auroc_low for one in seeds])
+    return below, statistics.fmean([one.auroc_high - one.auroc for one in seeds])
 
 
 def reach(images: float, *seeds: Sequence[float]) -> float:

@@ -32,7 +32,7 @@ from harness.arrays import npz, read_npz
 from harness.errors import HarnessError
 from harness.files import finishing, sha256, sweep, write_whole
 from harness.fits import Fits
-from harness.metrics import Metrics
+from harness.metrics import Metrics, Share
 from harness.ranks import from_ranks
 from harness.spec import Spec, as_json, digest
 
@@ -82,9 +82,9 @@ class Record(Spec):
     """By score name."""
     metrics: dict[str, dict[str, float]] = {}
     """What plugins measure, by score name and by metric."""
-    accuracy: float | None = None
+    accuracy: Share | None = None
     """Of the sub-clusters, on normal test images, where the method predicts them."""
-    knn_accuracy: dict[str, float] = {}
+    knn_accuracy: dict[str, Share] = {}
     """Of the classes of normal test images among their K nearest training images, by K, where the method embeds."""
     n_normal: int = 0
     n_anomaly: int = 0

@@ -12,6 +12,7 @@ from made_up import metrics, record
 from scipy import stats
 
 from harness import HarnessError
+from harness.metrics import reach
 from harness.report.compare import (
     COLUMNS,
     MORE,
@@ -134,6 +135,35 @@ def test_an_average_adds_half_widths_of_cases_that_share_images_and_squares_of_o
     assert (average.ours, average.text, average.verdict) == (None, "incomplete", "")
 
 
+@pytest.mark.parametrize("shifts", [(0.0, 0.0), (0.02, -0.02), (0.02, 0.02)])
+def test_an_average_takes_what_the_seeds_do_from_the_average_of_each(shifts):
+    """Else seeds that err in opposite ways in two cases would count as if they erred alike."""
+    half, cases = 0.02, [str(digit) for digit in range(10)]
+    records = [
+        record("test1", "mnist", case, "ssl", {"KL": metrics(0.8 + shifts[place % 2] * turn, half)}, seed=seed)
+        for place, case in enumerate(cases)
+        for seed, turn in enumerate((-1, 0, 1))
+    ]
+    same = {"method": "ssl", "score": "KL", "protocol": "test1", "table": "Table 3"}
+    average = compare_rows(records, [printed(0.5, case, **same) for case in (*cases, "average")])[-1]
+    images, seeds = (half / stats.norm.ppf(0.975)) ** 2, statistics.variance([-sum(shifts) / 2, 0, sum(shifts) / 2]) / 3
+    degrees = (images + seeds) ** 2 / (seeds**2 / 2) if seeds else math.inf
+    reach = stats.t.ppf(0.975, degrees) * math.sqrt(images + seeds)
+    assert (average.ours.low, average.ours.high) == pytest.approx((0.8 - reach, 0.8 + reach))
+
+
+def test_seeds_that_no_two_cases_share_are_noise_of_each():
+    cases = ["0", "1"]
+    records = [
+        record("test1", "mnist", case, "ssl", {"KL": metrics(value, 0.01)}, seed=2 * place + seed)
+        for place, case in enumerate(cases)
+        for seed, value in enumerate((0.7, 0.8))
+    ]
+    same = {"method": "ssl", "score": "KL", "protocol": "test1", "table": "Table 3"}
+    average = compare_rows(records, [printed(0.5, case, **same) for case in (*cases, "average")])[-1]
+    assert average.ours.high - average.ours.value == pytest.approx(reach(0.01, [0.35, 0.4], [0.35, 0.4]))
+
+
 def test_an_average_is_over_the_printed_cases_of_its_table():
     """Shop stands in a table of its own, and is no part of the average of the five others."""
     names = ["spitz", "snake", "car", "boat", "truck", "shop"]
@@ -194,7 +224,7 @@ def test_the_table_footnotes_what_is_doubtful_and_never_corrects_it():
         "[1] The mean of the printed numbers is 0.776: cut off instead of rounded."
     ]
     assert {row["note"] for row in rows if row["case"] != "average"} == {""}
-    assert any("Half-widths of cases that share test images add up" in note for note in table.notes)
+    assert any("What the choice of images does adds up" in note for note in table.notes)
 
 
 def test_the_table_says_how_to_read_it_and_how_our_numbers_were_made():

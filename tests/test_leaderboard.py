@@ -259,15 +259,15 @@ def test_seeds_of_other_parameters_are_never_averaged(here):
     power = "class Params(harness.Params):\n        power: int = 2"
 
     def run(power, seed):
-        cases = {"a": case(["0"], "8") | {"params": {"pixels": {"power": power}}}, "b": case(["1"], "8")}
+        cases = {"a": case(["0"], "8") | {"params": {"powered": {"power": power}}}, "b": case(["1"], "8")}
         harness("run", "--protocol", named(cases), "--method", method, "--seed", seed)
 
-    method = plugin("pixels", body=power)
+    method = plugin("powered", body=power)
     run(3, "0,1")
     assert "± 0.000" in harness("leaderboard", "--protocol", "mine.toml").out
     run(4, "1")
     line = harness("leaderboard", "--protocol", "mine.toml", code=2).line
-    assert "case a, pixels" in line
+    assert "case a, powered" in line
     assert "other parameters (power) and can't share a cell" in line
     run(4, "0")
     harness("leaderboard", "--protocol", "mine.toml")

@@ -135,8 +135,8 @@ def test_an_average_opens_the_cases_that_it_is_of(here):
 
 def test_the_command_for_a_number_that_is_not_there_makes_that_number(here):
     path = named({"a": case(["0"], "6"), "b": case(["1"], "7")})
-    changed = ("--set", "pixels.power=3", "--set", "recipe.epochs=1")
-    method = plugin("pixels", body="class Params(harness.Params):\n        power: int = 2")
+    changed = ("--set", "powered.power=3", "--set", "recipe.epochs=1")
+    method = plugin("powered", body="class Params(harness.Params):\n        power: int = 2")
     harness("run", "--protocol", path, "--method", f"{method}", "--case", "a", *changed)
 
     def missing() -> list[str]:
@@ -144,7 +144,7 @@ def test_the_command_for_a_number_that_is_not_there_makes_that_number(here):
         return [entry["command"] for entry in Read(text).json("data")["entries"] if not entry["runs"]]
 
     (command,) = missing()
-    assert "--set pixels.power=3" in command
+    assert "--set powered.power=3" in command
     with contextlib.chdir("results"):
         harness(*shlex.split(command)[1:], "--plugins", method, "--results", ".")
     assert missing() == []

@@ -136,7 +136,7 @@ def test_filters_leave_what_was_asked_for_and_are_kept_in_the_address(visit):
         assert shown() == {TEST2, OWN, MNIST}
         contents = found.locator("nav")
         title = "Test 2: normal of multiple classes, anomaly of multiple classes"
-        assert contents.inner_text().split("\n") == ["A title", "digits small", title, "digits small", "mnist paper"]
+        assert contents.inner_text().split("\n") == ["A title", "digits small", title, "mnist paper", "digits small"]
         found.get_by_label("Data set").select_option("mnist")
         assert shown() == {MNIST}
         assert contents.inner_text().split("\n") == [title, "mnist paper"]
@@ -179,6 +179,8 @@ def test_find_takes_words_as_they_are_meant(visit):
             return {name: n for name, n in counts.items() if n}
 
         assert rows("table 9") == {OWN: 2}  # neither "Table 8" nor the digit 9
+        assert rows("mnist 3") == {MNIST: 3}  # of five that have this class among the normal ones
+        assert rows("9") == rows("test2")  # a class, and no "Table 9"
         assert rows("patches") == {OWN: 2}  # the classes of a table whose rows are methods
         assert rows("other") == {OWN: 1}
         assert rows("mni") == {MNIST: 5}

@@ -68,6 +68,26 @@ def test_a_number_that_was_changed_is_found(copy, field):
     assert (".md: not the table that its records make" in out) == (field == "auroc")
 
 
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"status": "skipped", "reason": "too few"}, "skipped, and has numbers all the same"),
+        ({"digests": {"protocol": None}}, "digests: lacks dataset, recipe, method, engine"),
+        ({"recipe_values": {"network": "two-conv", "lr": 1.0, "epochs": 9}}, "recipe_values: not those"),
+        ({"clusters": [["0"], ["9"]]}, "clusters, anomaly_set or anomaly: not what test2 declares"),
+        ({"accuracy": 7.0}, "not a readable record"),
+    ],
+    ids=str,
+)
+def test_a_record_that_contradicts_itself_is_found(copy, changes, problem):
+    path = a_record(copy)
+    record = json.loads(path.read_text())
+    if "digests" in changes:
+        changes = {"digests": {part: record["digests"][part] for part in changes["digests"]}}
+    path.write_text(json.dumps(record | changes))
+    assert f"{path}: {problem}" in check(1)
+
+
 def test_a_table_that_was_changed_is_found(copy):
     table = copy / "test2-digits-small.md"
     number = re.search(r"0\.\d{3}", table.read_text())[0]

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from harness.errors import HarnessError
-from harness.metrics import Metrics, Z, over_seeds, pooled_interval
+from harness.metrics import Metrics, Z, half_widths, over_seeds, pooled_interval, reach
 from harness.records import Record
 from harness.report.cells import shown_value, table_cell
 from harness.report.leaderboard import Leaderboard
@@ -30,6 +30,9 @@ class Estimate:
     seeds: int
     classes: frozenset[tuple[str, str]] = field(default_factory=frozenset, repr=False)
     """(data set, class) of the test images that it was measured on."""
+    images: tuple[float, float] = (0.0, 0.0)
+    """How far the interval reaches below and above by the choice of images alone."""
+    by_seed: Mapping[int, float] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True)
@@ -130,18 +133,19 @@ def comparisons(
 def wilson(share: float, n: int) -> tuple[float, float]:
     """The 95 % interval of a share of n independent images (Wilson 1927)."""
     centre = (share + Z * Z / (2 * n)) / (1 + Z * Z / n)
-    reach = Z / (1 + Z * Z / n) * math.sqrt(share * (1 - share) / n + Z * Z / (4 * n * n))
-    return max(centre - reach, 0.0), min(centre + reach, 1.0)
+    half = Z / (1 + Z * Z / n) * math.sqrt(share * (1 - share) / n + Z * Z / (4 * n * n))
+    return max(centre - half, 0.0), min(centre + half, 1.0)
 
 
 def estimate(records: Sequence[Record], score: str) -> Estimate | None:
     """Mean and 95 % interval over the seeds of one cell; None where the leaderboard has no number either."""
-    seeds = [metrics for record in records if (metrics := _metrics(record, score))]
+    seeds = {record.seed: metrics for record in records if (metrics := _metrics(record, score))}
     if not seeds or any(record.status != "ok" for record in records):
         return None
     classes = {(r.dataset, name) for r in records for name in (*(n for one in r.clusters for n in one), *r.anomaly)}
-    mean = over_seeds([one.auroc for one in seeds]).mean
-    return Estimate(mean, *pooled_interval(seeds), seeds=len(seeds), classes=frozenset(classes))
+    every, by_seed = list(seeds.values()), {seed: one.auroc for seed, one in seeds.items()}
+    mean = over_seeds(list(by_seed.values())).mean
+    return Estimate(mean, *pooled_interval(every), len(seeds), frozenset(classes), half_widths(every), by_seed)
 
 
 def _metrics(record: Record, score: str) -> Metrics | None:
@@ -178,23 +182,30 @@ def _averaged(average: Published, published: Iterable[Published]) -> list[Publis
 def _mean(parts: Sequence[Estimate]) -> Estimate | None:
     """The mean over cases, with the widest interval that the images which they share allow.
 
-    Cases that share a class of test images may err together, to an extent that is not known: their half-widths add
-    up, which is an upper bound. Groups of cases without a common class are independent: theirs add in squares.
+    Cases that share a class of test images may err together, to an extent that is not known: what the images do adds
+    up, which is an upper bound. Groups of cases without a common class are independent: theirs adds in squares. What
+    the seeds do shows in the mean of each, as for paired differences (`harness.report.ties`).
     """
     if not parts:
         return None
     groups: list[tuple[set, float, float]] = []
     for part in parts:
-        classes, below, above = set(part.classes), part.value - part.low, part.high - part.value
+        classes, (below, above) = set(part.classes), part.images
         for group in [group for group in groups if group[0] & classes]:
             groups.remove(group)
             classes, below, above = classes | group[0], below + group[1], above + group[2]
         groups.append((classes, below, above))
     n, value = len(parts), math.fsum(part.value for part in parts) / len(parts)
     below, above = (math.hypot(*(group[side] for group in groups)) / n for side in (1, 2))
+    common = set.intersection(*(set(part.by_seed) for part in parts))
+    means = {seed: math.fsum(part.by_seed[seed] for part in parts) / n for seed in sorted(common)}
+    if len(means) >= min(2, max(part.seeds for part in parts)):
+        seeds = [list(means.values())]
+    else:  # each case has seeds of its own
+        seeds = [[one / n for one in part.by_seed.values()] for part in parts]
+    low, high = max(value - reach(below, *seeds), 0.0), min(value + reach(above, *seeds), 1.0)
     everything = frozenset().union(*(part.classes for part in parts))
-    seeds = min(part.seeds for part in parts)
-    return Estimate(value, max(value - below, 0.0), min(value + above, 1.0), seeds, everything)
+    return Estimate(value, low, high, min(part.seeds for part in parts), everything, (below, above), means)
 
 
 # The table
@@ -264,8 +275,9 @@ def _reading(rows: list[Compared], records: list[Record]) -> list[str]:
         notes.append(ONE_SEED)
     if any(row.printed.case == AVERAGE for row in rows):
         notes.append(
-            "Average: over the cases that the paper averages over. Half-widths of cases that share test images add up, "
-            "the most that is possible; those of other cases add in squares."
+            "Average: over the cases that the paper averages over. What the choice of images does adds up over cases "
+            "that share them, the most that is possible, and in squares over others; what the seeds do is taken from "
+            "the average of each."
         )
     if any(row.score == KNN for row in rows):
         notes.append(f"{KNN}: no AUROC; its interval for the choice of test images is Wilson's.")

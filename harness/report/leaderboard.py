@@ -13,7 +13,7 @@ from harness.records import Record, slug
 from harness.report.cells import average_cell, table_cell
 from harness.report.comparable import check_comparable
 from harness.report.names import KNN, Variant, data_of, declared_as, headings
-from harness.report.notes import BOLD, PART, notes_of
+from harness.report.notes import PART, bold_note, notes_of
 from harness.report.table import Cell, Table
 from harness.report.ties import Entry, Scores, best_of_each
 from harness.spec import digest
@@ -158,9 +158,11 @@ def _table(
     notes = notes_of(records, protocol, seeds, settings)
     if any(cell.text.endswith(")") for line in lines for cell in line.cells if cell.value is not None):
         notes.insert(1, PART)
-    if scores and _embolden([[line for line in lines if line.anomaly_set == name] for name in sets], scores):
+    by_set = [[line for line in lines if line.anomaly_set == name] for name in sets]
+    if scores and (compared := _embolden(by_set, scores)):
         place = "column" if layout.rows == "methods" else "row"
-        notes.insert(1, BOLD.format(place=place + (f", {' and '.join(sets)} apart" if len(sets) > 1 else "")))
+        place += f", {' and '.join(sets)} apart" if len(sets) > 1 else ""
+        notes.insert(1, bold_note(place, {len(entry.by_seed) for entry in compared}))
 
     heads = [f"{line.score} {line.anomaly_set}" if len(sets) > 1 else line.score for line in lines]
     if layout.rows == "methods":
@@ -191,9 +193,9 @@ def _with_records(lines: list[Line], names: list[str]) -> tuple[list[Line], list
     return lines, [names[place] for place in kept]
 
 
-def _embolden(sets: list[list[Line]], scores: Scores) -> bool:
-    """Set in bold, for each anomaly set, the best of the lines in each place and what is tied with it; whether there
-    was any. Where one number can't be compared, none is: it may be the best."""
+def _embolden(sets: list[list[Line]], scores: Scores) -> list[Entry]:
+    """Set in bold, for each anomaly set, the best of the lines in each place and what is tied with it; returns what was
+    compared for that. Where one number can't be compared, none is: it may be the best."""
     able = [
         [(line, place, entry_of(line, place)) for line in lines if is_auroc(line, place)]
         for lines in sets
@@ -203,7 +205,7 @@ def _embolden(sets: list[list[Line]], scores: Scores) -> bool:
     for row, tied in zip(able, best_of_each([[entry for *_, entry in row] for row in able], scores), strict=True):
         for (line, place, _), bold in zip(row, tied, strict=True):
             line.cells[place] = replace(line.cells[place], bold=bold)
-    return bool(able)
+    return [entry for row in able for *_, entry in row]
 
 
 def is_auroc(line: Line, place: int) -> bool:

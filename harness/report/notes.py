@@ -14,10 +14,7 @@ from harness.spec import check
 ORIGINS = {"paper": "The paper", "inferred": "Inferred from the paper", "proposed": "Not in the paper"}
 """What is said of where a note's choice comes from."""
 PART = "(n/m): the mean of n runs, where m would be one for each seed and case."
-BOLD = (
-    "Bold: the best number of its {place}, and what follows it down to the first number that a paired test tells from "
-    "it (DeLong, and seeds; 95 %)."
-)
+ONE_SEED = " A number of one seed is taken as if every seed gave the same."
 
 
 def notes_of(
@@ -59,6 +56,20 @@ def notes_of(
     if ok:
         notes.append(_made_with(ok))
     return notes
+
+
+def bold_note(place: str, seeds: set[int]) -> str:
+    """What bold says.
+
+    Args:
+        place: in what a number is the best, a row or a column.
+        seeds: of how many the numbers are that were compared.
+    """
+    test = "DeLong, and seeds" if max(seeds) > 1 else "DeLong"
+    return (
+        f"Bold: the best number of its {place}, and what follows it down to the first number that a paired test tells "
+        f"from it ({test}; each test at 95 %, not corrected for their number).{ONE_SEED if 1 in seeds else ''}"
+    )
 
 
 def _images_used(record: Record) -> float | None:

@@ -9,7 +9,7 @@ from functools import cached_property
 
 from numpy.typing import NDArray
 
-from harness.metrics import Comparison, Placements, compare_placements, placements, pooled_interval, reach
+from harness.metrics import Comparison, Placements, compare_placements, half_width, placements, reach, unlike
 from harness.records import Record
 
 Scores = Callable[[Record], Mapping[str, NDArray]]
@@ -28,9 +28,7 @@ class Entry:
 
     @cached_property
     def mean(self) -> float:
-        return statistics.fmean(
-            [statistics.fmean([record.scores[self.score].auroc for record in case]) for case in self.cases]
-        )
+        return statistics.fmean([_mean(case, self.score) for case in self.cases])
 
     @cached_property
     def by_seed(self) -> dict[int, float]:
@@ -46,11 +44,6 @@ class Entry:
     def fits(self) -> list[set[tuple[str, int]]]:
         """The trainings that it is made from, case by case."""
         return [{(record.fit, record.seed) for record in case} for case in self.cases]
-
-    @cached_property
-    def intervals(self) -> list[tuple[float, float]]:
-        """Of each case, the 95 % interval."""
-        return [pooled_interval([record.scores[self.score] for record in case]) for case in self.cases]
 
     @property
     def keys(self) -> list[Key]:
@@ -92,12 +85,30 @@ def best_of_each(rows: Sequence[Sequence[Entry]], scores: Scores) -> list[list[b
 
 
 def _ceiling(best: Entry, row: Sequence[Entry]) -> float:
-    """The highest number that is told from the best without a look at the scores: however the errors of two numbers are
-    correlated, intervals that lie apart decide it."""
-    lower = (
-        entry.mean for entry in row if all(a[0] > b[1] for a, b in zip(best.intervals, entry.intervals, strict=True))
-    )
+    """The highest number that is told from the best without a look at the scores: by more than the interval of the
+    difference can reach, however the errors of the two are correlated."""
+    lower = (entry.mean for entry in row if best.mean - entry.mean > _reach_at_most(best, entry))
     return max(lower, default=float("-inf"))
+
+
+def _reach_at_most(a: Entry, b: Entry) -> float:
+    """How far below the difference of two numbers its interval reaches at most. The deviation of a difference is never
+    more than the sum of both deviations."""
+    images = []
+    for one, other in zip(a.cases, b.cases, strict=True):
+        apart = _mean(one, a.score) - _mean(other, b.score)
+        pairs = min(one[0].n_normal, one[0].n_anomaly)
+        images.append(max(_half(one, a.score) + _half(other, b.score), unlike(pairs) * (1 + apart)))
+    # More images add to the variance, but also to what is known of it: in between it is less than at either end.
+    return max(reach(half, *_seeds(a, b)) for half in (0.0, statistics.fmean(images)))
+
+
+def _mean(case: Sequence[Record], score: str) -> float:
+    return statistics.fmean([record.scores[score].auroc for record in case])
+
+
+def _half(case: Sequence[Record], score: str) -> float:
+    return statistics.fmean([half_width(record.scores[score]) for record in case])
 
 
 def differences(pairs: Sequence[tuple[Entry, Entry]], scores: Scores) -> list[Difference]:
@@ -110,12 +121,17 @@ def _difference(a: Entry, b: Entry, by_images: Mapping[tuple[Key, Key], Comparis
     compared = [by_images[pair] for pair in zip(a.keys, b.keys, strict=True)]
     below = statistics.fmean([one.difference - one.low for one in compared])
     above = statistics.fmean([one.high - one.difference for one in compared])
+    seeds, value = _seeds(a, b), a.mean - b.mean
+    return Difference(value, value - reach(below, *seeds), value + reach(above, *seeds))
+
+
+def _seeds(a: Entry, b: Entry) -> list[list[float]]:
+    """What tells how far the seeds carry a difference: their differences where both come from the same fits, else the
+    values of either."""
     own, its = a.by_seed, b.by_seed
     paired = a.fits == b.fits
     seeds = [[own[seed] - its[seed] for seed in own]] if paired else [list(own.values()), list(its.values())]
-    seeds = [values for values in seeds if values]
-    value = a.mean - b.mean
-    return Difference(value, value - reach(below, *seeds), value + reach(above, *seeds))
+    return [values for values in seeds if values]
 
 
 def _by_images(duels: Iterable[tuple[Entry, Entry]], scores: Scores) -> dict[tuple[Key, Key], Comparison]:

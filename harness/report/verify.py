@@ -11,9 +11,11 @@ from harness.errors import HarnessError
 from harness.metrics import Metrics, measure
 from harness.records import Record, Store
 from harness.report.leaderboard import Leaderboard, leaderboards, not_bundled
+from harness.report.names import declared_as
 from harness.report.publish import PAGE, content, has_page, readme_of, text_of
 from harness.report.published import read_published
 from harness.report.table import FORMATS
+from harness.spec import digest
 
 NEGLIGIBLE = 1e-9
 """By how much a number that is computed again, on another machine, may differ."""
@@ -56,12 +58,19 @@ def problems(folder: Path, protocols: Sequence[str] = ()) -> list[str]:
     except HarnessError as error:
         known_already = any(line.endswith(str(error)) for line in found)
         return [*found, *([] if known_already else [str(error)]), f"{folder}: its tables can't be compared until then"]
-    return found + _wrong_tables(boards, folder) + _wrong_page(boards, store)
+    return found + _wrong_classes(boards, store) + _wrong_tables(boards, folder) + _wrong_page(boards, store)
 
 
 def _wrong_numbers(record: Record, store: Store) -> list[str]:
     if record.status != "ok":
-        return []
+        numbers = record.scores or record.metrics or record.knn_accuracy or record.accuracy is not None
+        return [f"{record.status}, and has numbers all the same"] if numbers else []
+    if missing := [
+        part for part in ("protocol", "dataset", "recipe", "method", "engine") if part not in record.digests
+    ]:
+        return [f"digests: lacks {', '.join(missing)}, so that nothing tells what it can be compared with"]
+    if record.digests["recipe"] != digest(record.recipe_values):
+        return ["recipe_values: not those that its digest of the recipe is of"]
     try:
         scores = store.scores(record)
     except HarnessError as error:
@@ -73,6 +82,19 @@ def _wrong_numbers(record: Record, store: Store) -> list[str]:
             a, b = getattr(claimed, field), getattr(true, field)
             if abs(a - b) > NEGLIGIBLE:
                 found.append(f"{name}: the record says {field} {a:.6f}, its scores say {b:.6f}")
+    return found
+
+
+def _wrong_classes(boards: Sequence[Leaderboard], store: Store) -> list[str]:
+    """Records that say of other classes than those that their protocol declares."""
+    found = []
+    for board in boards:
+        cases = {case.name: case for case in board.protocol.cases(declared_as(board.records[0]))}
+        for record in board.records:
+            case = cases[record.case]
+            if (record.clusters, record.anomaly) != (case.clusters, case.anomalies.get(record.anomaly_set)):
+                path = store.files(record)[0]
+                found.append(f"{path}: clusters, anomaly_set or anomaly: not what {record.protocol} declares")
     return found
 
 

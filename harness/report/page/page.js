@@ -85,19 +85,23 @@ function filter() {
 }
 
 // Words are found where one begins, but with a digit at its end only as a whole: "cat" in "caterpillar", "cifar10" not in
-// "cifar100". A number belongs to the word before it: "table 8" is neither "Table 4" nor an 8.
+// "cifar100". A number belongs to a word before it that is numbered: "table 8" is neither "Table 4" nor an 8, and an 8 is
+// no table.
+const NUMBERED = /^(table|test|level)$/;
 const words = (text) => text.toLowerCase().replace(/([a-z])-(?=\d)/g, "$1").match(/[\p{L}\p{N}_.]+|\|/gu) ?? [];
 
 function search(query) {
   const terms = [];
   for (const word of words(query)) {
-    if (/^\d+$/.test(word) && terms.length && !/\d$/.test(terms.at(-1).at(-1))) terms.at(-1).push(word);
+    if (/^\d+$/.test(word) && NUMBERED.test(terms.at(-1)?.at(-1))) terms.at(-1).push(word);
     else terms.push([word]);
   }
   const fits = (word, wanted) => word === wanted || (!/\d$/.test(wanted) && word?.startsWith(wanted));
   return (text) => {
     const found = words(text);
-    return terms.every((term) => found.some((_, i) => term.every((wanted, j) => fits(found[i + j], wanted))));
+    return terms.every((term) => found.some((_, i) =>
+      term.every((wanted, j) => fits(found[i + j], wanted)) &&
+      !(/^\d+$/.test(term[0]) && NUMBERED.test(found[i - 1]))));
   };
 }
 
