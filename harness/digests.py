@@ -14,7 +14,7 @@ from harness import kit
 from harness.dataset import Dataset
 from harness.errors import HarnessError
 from harness.plan import FITTED
-from harness.plugins import Plugins
+from harness.plugins import NO_METHOD, Plugins
 from harness.spec import digest
 
 ENGINE = 1
@@ -47,7 +47,7 @@ def named_methods(plugins: Plugins, params: Mapping[str, Any]) -> list[str]:
     left = [params]
     while left:
         texts = (value for value in left.pop().values() if isinstance(value, str))
-        words = {word for text in texts for word in text.split(":")} - set(found)
+        words = {word for text in texts for word in text.split(":")} - {*found, *NO_METHOD}
         for name in sorted(words and words & set(plugins.names("method"))):
             found.append(name)
             left.append(plugins.get("method", name).Params().model_dump(mode="json"))

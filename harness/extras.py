@@ -1,17 +1,19 @@
 """What a user asks for beside a method's own scores: detection scores of its logits, and metrics of every score.
 
 In an evaluation they are among the digests, as "score Energy" or "metric fpr80" with the digest of the plugin's file.
-So a record that lacks one is scored again, while a fit stays the same whatever is made of it.
+So a record that lacks one is scored again, while a fit stays the same whatever is made of it. One that fails is left
+out of the record, which says so.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from harness.errors import HarnessError
+from harness.errors import DataMissing, HarnessError, told
 from harness.plugins import Plugins
 
 if TYPE_CHECKING:
@@ -38,11 +40,8 @@ def asked(plugins: Plugins, scores: Iterable[str] = (), metrics: Iterable[str] =
 
 
 def with_recorded(evaluation: Evaluation, record: Record | None, plugins: Plugins) -> Evaluation:
-    """An evaluation that also asks for what its record has already, as far as that can be had today.
-
-    What has failed is asked for by nobody but the user: else a mistake in it would be made again by every run.
-    """
-    if not record or record.status == "failed" or record.digests.keys() <= evaluation.digests.keys():
+    """An evaluation that also asks for what its record has already, as far as that can be had today."""
+    if not record or record.digests.keys() <= evaluation.digests.keys():
         return evaluation  # most records have nothing more: the plugins are looked through only for those that have
     cls = plugins.get("method", evaluation.fit.method)
     more = [part for part in asked_for(record.digests) if part not in evaluation.digests]
@@ -58,13 +57,6 @@ def _can_be_had(plugins: Plugins, kind: str, name: str) -> bool:
         return name in plugins.names(kind) and bool(plugins.get(kind, name))
     except HarnessError:
         return False
-
-
-def but_for_extras(changed: Iterable[str]) -> bool:
-    """Whether what has changed since a record was made is nothing but what is asked for beside the method's own scores:
-    then its numbers hold as they are."""
-    changed = list(changed)
-    return asked_for(changed) == changed
 
 
 def asked_for(parts: Iterable[str]) -> list[str]:
@@ -106,46 +98,61 @@ def logits(method: Method, images: Tensor, run: Run) -> Tensor:
 
 def added_scores(
     names: Sequence[str], method: Method, images: Tensor, run: Run, plugins: Plugins
-) -> dict[str, np.ndarray]:
-    """(M,) float64 by name.
-
-    Raises:
-        ValueError: a score is of the wrong shape, or not finite.
-    """
+) -> tuple[dict[str, np.ndarray], Failures]:
+    """(M,) float64 by name; and what failed, by "score NAME": one that raises, is of the wrong shape, or not finite."""
     import numpy as np
     import torch
 
-    if not names:
-        return {}
-    found, scores = logits(method, images, run), {}
-    for name in names:
-        with plugins.blame("score", name, "score"):
-            values = torch.as_tensor(plugins.get("score", name)(found)).detach().double().numpy()
-        if values.shape != (len(images),) or not np.isfinite(values).all():
-            raise ValueError(f"score {name} has the shape {values.shape} for {len(images)} images, or is not finite")
-        scores[name] = values
-    return scores
+    scores, failures = {}, Failures()
+    with failures.of(*(f"score {name}" for name in names)):
+        found = logits(method, images, run) if names else None
+    for name in names if found is not None else ():
+        with failures.of(f"score {name}"):
+            with plugins.blame("score", name, "score"):
+                values = torch.as_tensor(plugins.get("score", name)(found)).detach().double().numpy()
+            if values.shape != (len(images),) or not np.isfinite(values).all():
+                raise ValueError(f"it has the shape {values.shape} for {len(images)} images, or is not finite")
+            scores[name] = values
+    return scores, failures
 
 
 def added_metrics(
     names: Sequence[str], scores: Mapping[str, np.ndarray], normal: Any, anomaly: Any, plugins: Plugins
-) -> dict[str, dict[str, float]]:
-    """Each metric of each score, by score and by metric.
+) -> tuple[dict[str, dict[str, float]], Failures]:
+    """Each metric of each score, by score and by metric; and what failed, by "metric NAME": one that raises, or is no
+    finite number for one of the scores.
 
     Args:
         scores: (M,) of all test images.
         normal, anomaly: the indices of the normal images and of the anomalies among them.
-
-    Raises:
-        ValueError: a metric is not a finite number.
     """
     found: dict[str, dict[str, float]] = {}
+    failures = Failures()
     for name in names:
-        metric = plugins.get("metric", name)
-        for score, values in scores.items():
-            with plugins.blame("metric", name, "metric"):
-                value = float(metric(values[normal].copy(), values[anomaly].copy()))
-            if not math.isfinite(value):
-                raise ValueError(f"metric {name} of {score} is {value}, no finite number")
-            found.setdefault(score, {})[name] = value
-    return found
+        with failures.of(f"metric {name}"):
+            metric, values_of = plugins.get("metric", name), {}
+            for score, values in scores.items():
+                with plugins.blame("metric", name, "metric"):
+                    value = float(metric(values[normal].copy(), values[anomaly].copy()))
+                if not math.isfinite(value):
+                    raise ValueError(f"of {score} it is {value}, no finite number")
+                values_of[score] = value
+            for score, value in values_of.items():
+                found.setdefault(score, {})[name] = value
+    return found, failures
+
+
+class Failures(dict[str, BaseException]):
+    """What was asked for and failed, with its error: the method's own numbers hold without it."""
+
+    @contextlib.contextmanager
+    def of(self, *parts: str) -> Iterator[None]:
+        try:
+            yield
+        except (KeyboardInterrupt, DataMissing):
+            raise
+        except BaseException as error:
+            self |= dict.fromkeys(parts, error)
+
+    def __str__(self) -> str:
+        return "; ".join(f"without {part}: {told(error)}" for part, error in self.items())

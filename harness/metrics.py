@@ -149,8 +149,8 @@ def unlike(n: int) -> float:
 
 
 def half_width(one: Metrics) -> float:
-    """Half of an AUROC's 95 % interval as DeLong's variance gives it, without the logit of `measure`; at least that,
-    where the variance is zero or unknown, and infinite where the interval does not tell."""
+    """Half of an AUROC's 95 % interval as DeLong's variance gives it, without the logit of `measure`; more where that
+    is zero, infinite where the interval does not tell, and 0 for 0 and 1, whose placements are all alike."""
     from scipy.special import logit
 
     if one.auroc in (0, 1):

@@ -17,7 +17,7 @@ from harness.plugins import Plugins, aside
 from harness.protocol import Case, Protocol, read_protocol
 from harness.recipe import COMMENTARY, Recipe, read_recipe
 from harness.records import Store
-from harness.settings import check_owners, parse_settings
+from harness.settings import check_owners, parse_settings, settled
 from harness.spec import check, digest
 
 
@@ -58,6 +58,8 @@ def _make_plan(request: Request, plugins: Plugins, store: Store | None) -> Plan:
     check_owners(settings, [*methods, *names, request.dataset, "recipe"])
     dataset_changes = settings.get(request.dataset, {})
     dataset_params = check(dataset_class.Params, dataset_changes, f"--set {request.dataset}")
+    if dataset_changes:
+        settings[request.dataset] = settled(dataset_changes, dataset_params.model_dump())
     dataset = plugins.dataset(request.dataset, request.data, dataset_params)
     protocols = _protocols(declared, settings, dataset)
     cases = _cases(protocols, request, dataset.declared_as)
@@ -118,6 +120,10 @@ class _Resolved:
         self.changes = {key: value for key, value in changes.items() if key in self.cls.Params.model_fields}
         self.for_recipe = self.settings.get("recipe", {}) | {k: v for k, v in changes.items() if k not in self.changes}
         self.recipe_name, self.recipe = self._recipe_of(self.name)
+        checked = self.recipe | check(self.cls.Params, self.changes, f"--set {self.name}").model_dump()
+        self.settings = self.settings | {
+            owner: settled(self.settings[owner], checked) for owner in (self.name, "recipe") if owner in self.settings
+        }
         self.digests = {"dataset": self.revision}
         twice = set(self.scores) & set(self.cls.scores)
         if twice:

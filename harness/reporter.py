@@ -44,7 +44,7 @@ class Reporter:
         """An evaluation is recorded."""
 
     def failed(self, evaluation: Evaluation, reason: str) -> None:
-        """An evaluation is recorded as failed."""
+        """An evaluation is recorded as failed, or without a score or metric that was asked for and failed."""
 
     def fit_finished(self, fit: Fit) -> None:
         """A fit and all its evaluations are over."""
@@ -54,6 +54,14 @@ class Reporter:
 
     def end(self) -> None:
         """Nothing more will come."""
+
+
+def tell_of(record: Record, evaluation: Evaluation, reporter: Reporter) -> None:
+    """Tell a reporter of an evaluation that was carried out."""
+    if record.status != "failed":
+        reporter.evaluated(evaluation, record)
+    if record.reason:
+        reporter.failed(evaluation, record.reason)
 
 
 EVENTS = tuple(name for name, _ in inspect.getmembers(Reporter, inspect.isfunction) if not name.startswith("_"))

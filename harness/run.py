@@ -12,10 +12,10 @@ from typing import Any
 
 from harness.dataset import Dataset
 from harness.errors import DataMissing, Diverged, HarnessError, Unwritable, line_in, told
-from harness.extras import but_for_extras, with_recorded
+from harness.extras import with_recorded
 from harness.fitting import Fitting
 from harness.method import Run
-from harness.plan import Evaluation, Fit, changes, outstanding
+from harness.plan import Evaluation, Fit, outstanding
 from harness.plugins import Plugins, aside
 from harness.provenance import provenance
 from harness.records import Record, Store
@@ -38,7 +38,8 @@ class Worker:
     """How many fits the device carries out at a time."""
 
     def __post_init__(self):
-        provenance(self.device)  # kept from here on: by the time that a record is made the checkout may be another one
+        for device in (self.device, "cpu"):
+            provenance(device)  # kept from here on: by the time that a record is made the checkout may be another one
 
     def carry_out(self, fit: Fit, evaluations: Sequence[Evaluation]) -> list[Record]:
         """Train a fit, or load it where it is finished, and record its evaluations. What fails is recorded as failed.
@@ -87,8 +88,8 @@ class Worker:
         params = self.plugins.get("dataset", fit.dataset).Params(**fit.dataset_params)
         return self.plugins.dataset(fit.dataset, self.data, params)
 
-    def record(self, evaluation: Evaluation, **values: Any) -> Record:
-        """The record of an evaluation, with what it was made with."""
+    def record(self, evaluation: Evaluation, device: str | None = None, **values: Any) -> Record:
+        """The record of an evaluation, with what it was made with; on this device, if not on the worker's."""
         fit = evaluation.fit
         finished = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         return Record(
@@ -110,7 +111,7 @@ class Worker:
             normal=evaluation.normal,
             digests=evaluation.digests,
             fit=fit.id,
-            provenance=provenance(self.device) | self._plugin(fit.method) | {"finished": finished},
+            provenance=provenance(device or self.device) | self._plugin(fit.method) | {"finished": finished},
             **values,
         )
 
@@ -126,23 +127,22 @@ class Worker:
         return self.store.write(self.record(evaluation, status="skipped", reason=reason))
 
     def fail(self, evaluation: Evaluation, error: BaseException) -> Record:
-        """Record an evaluation as failed, with the error as its reason and its traceback in a file. Where there are
-        numbers already, and what failed is a score or metric beside them, they stay.
+        """Record an evaluation as failed, with the error as its reason and its traceback in a file.
 
         Raises:
             Unwritable: the results folder does not even take that.
         """
-        text = "".join(traceback.format_exception(error))
-        with contextlib.suppress(Unwritable):
-            self.store.fits.keep_failure(evaluation.fit.id, text)
+        self.keep_traceback(evaluation.fit, error)
         # The errors of our own say all there is to say.
         files = () if isinstance(error, HarnessError | Diverged) else [one.path for one in self.plugins.sources]
         reason = told(error) + line_in(error, files)
         record = self.record(evaluation, status="failed", reason=reason)
         self.reporter.failed(evaluation, reason)
-        return self.keep_failed(evaluation, record)
+        return self.store.write(record)
 
-    def keep_failed(self, evaluation: Evaluation, record: Record) -> Record:
-        found = self.store.find(evaluation.key)
-        holds = found and found.status == "ok" and but_for_extras(changes(found, evaluation))
-        return record if holds else self.store.write(record)
+    def keep_traceback(self, fit: Fit, *errors: BaseException) -> None:
+        """As far as the results folder takes it."""
+        texts = ["".join(traceback.format_exception(error)) for error in errors]
+        with contextlib.suppress(Unwritable):
+            if texts:
+                self.store.fits.keep_failure(fit.id, "\n".join(texts))

@@ -5,17 +5,18 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from harness.dataset import Dataset
 from harness.errors import DataMissing
-from harness.extras import added_metrics, added_scores, names_of
+from harness.extras import Failures, added_metrics, added_scores, names_of
 from harness.fitting import Fitting, cluster_index, per_second
 from harness.method import Method
 from harness.metrics import measure
 from harness.plan import Evaluation
 from harness.records import Record
+from harness.reporter import tell_of
 from harness.seeding import seeded
 
 if TYPE_CHECKING:
@@ -46,18 +47,24 @@ class Scoring:
             raise
         except BaseException as error:
             return self.worker.fail(evaluation, error)
-        self.worker.reporter.evaluated(evaluation, record)
+        tell_of(record, evaluation, self.worker.reporter)
         return record
 
     def _record(self, evaluation: Evaluation) -> Record:
         output = self._output(evaluation)
         scores = output.scores
         normal, anomaly = self.test.places(evaluation.normal), self.test.places(evaluation.anomaly)
+        wanted = names_of("metric", evaluation.digests)
+        metrics, failed = added_metrics(wanted, scores, normal, anomaly, self.worker.plugins)
+        failures = Failures(output.failures | failed)
+        self.worker.keep_traceback(self.fit, *failures.values())
         record = self.worker.record(
-            evaluation,
+            replace(evaluation, digests={k: v for k, v in evaluation.digests.items() if k not in failures}),
+            device=self.run.device,
             status="ok",
+            reason=str(failures),
             scores={name: measure(values[normal], values[anomaly]) for name, values in scores.items()},
-            metrics=added_metrics(names_of("metric", evaluation.digests), scores, normal, anomaly, self.worker.plugins),
+            metrics=metrics,
             accuracy=output.accuracy,
             knn_accuracy=output.knn_accuracy,
             n_normal=len(normal),
@@ -85,9 +92,9 @@ class Scoring:
             started = time.perf_counter()
             with self._call():
                 scores = checked_scores(self.method, self.test.images)
-                scores |= added_scores(added, self.method, self.test.images, self.run, self.worker.plugins)
-            seconds = time.perf_counter() - started
-            self.outputs[key] = Output(scores, seconds, self._accuracy(), self._knn_accuracy(evaluation))
+                more, failures = added_scores(added, self.method, self.test.images, self.run, self.worker.plugins)
+            seconds, own = time.perf_counter() - started, (self._accuracy(), self._knn_accuracy(evaluation))
+            self.outputs[key] = Output(scores | more, seconds, *own, failures)
         return self.outputs[key]
 
     @contextlib.contextmanager
@@ -139,6 +146,8 @@ class Output:
     """That it took to score them."""
     accuracy: float | None
     knn_accuracy: dict[str, float]
+    failures: Failures
+    """Of scores that were asked for beside the method's own."""
 
 
 @dataclass

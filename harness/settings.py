@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from harness.errors import HarnessError, suggest
@@ -35,6 +35,12 @@ def _value(text: str) -> Any:
     # the text.
     other_name = re.fullmatch("[0-9._]+", text) and str(value) != text
     return text if isinstance(value, bool) or other_name else value
+
+
+def settled(changes: Mapping[str, Any], checked: Mapping[str, Any]) -> dict[str, Any]:
+    """Changes, with what turned out to be a number as that number: 0.10 and 0.1 are one setting, if no names."""
+    numbers = {key: value for key, value in checked.items() if type(value) in (int, float)}
+    return {key: numbers.get(key, value) if isinstance(value, str) else value for key, value in changes.items()}
 
 
 def check_owners(settings: dict[str, dict[str, Any]], known: Iterable[str]) -> None:

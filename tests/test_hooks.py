@@ -135,15 +135,20 @@ def test_a_score_of_one_s_own_is_stale_once_its_file_has_changed(here):
 @pytest.mark.parametrize(
     ("function", "part"),
     [
-        ("(logits):\n    return logits", "score Odd has the shape"),
+        ("(logits):\n    return logits", "it has the shape"),
         ("(logits):\n    return logits[:, 0] / 0", "not finite"),
         ("(logits):\n    return logits.nothing()", "Odd.py: Odd.score() raised AttributeError"),
     ],
 )
-def test_a_score_that_is_none_fails_its_evaluation(here, function, part):
+def test_a_score_that_is_none_is_left_out_and_told(here, function, part):
     own = hook("score", "Odd", function)
-    harness(*RUN, "--method", classifier(), "--score", own, code=1)
-    assert part in records()[0].reason
+    found = harness(*RUN, "--method", classifier(), "--score", f"{own},Energy", code=1)
+    (record,) = records()
+    assert (record.status, list(record.scores)) == ("ok", ["L2", "Energy"])
+    assert record.reason.startswith("without score Odd: ")
+    assert part in record.reason
+    assert record.reason in found.err
+    assert "Traceback" in Path(found.err.rpartition(" ")[2].strip()).read_text()
 
 
 def test_a_score_may_not_have_the_name_of_a_method_s_own(here):
@@ -178,23 +183,35 @@ def test_a_metric_that_can_not_be_loaded_is_refused_before_anything_starts(here)
     assert not fits(path)
 
 
-def test_a_metric_that_fails_leaves_the_numbers_that_there_are(here):
-    path = spy()
-    harness(*RUN, "--method", path)
-    before = records()
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_a_metric_that_fails_costs_no_other_number(here, jobs):
+    path, good = spy(), hook("metric", "Good", "(normal, anomaly):\n    return float(anomaly.mean())")
+    harness(*RUN, "--method", path, "--metric", good)
+    (before,) = records()
     bad = hook("metric", "Bad", "(normal, anomaly):\n    raise ValueError('no')")
-    found = harness(*RUN, "--method", path, "--metric", bad, code=1)
-    assert f"{bad}: Bad.metric() raised ValueError: no" in found.err
-    assert "1 evaluation(s) failed" in found.err
-    assert records() == before
-    assert harness(*PLAN, "--method", path).statuses == ["done"]
-    # It is tried again by whoever asks for it, in processes of their own, too.
-    harness(*RUN, "--method", path, "--metric", bad, "--seed", "0,1", "--jobs", "2", code=1)
-    assert [record.status for record in records()] == ["ok", "failed"]
-    assert records()[0] == before[0]
-    # And by nobody else.
-    harness(*RUN, "--method", path, "--seed", "0,1")
+    asked = (*RUN, "--method", path, "--plugins", good, "--metric", bad, "--seed", "0,1", "--jobs", jobs)
+    for _ in range(2):  # whoever asks for it has it tried again
+        found = harness(*asked, code=1)
+        assert f"FAILED: without metric Bad: HarnessError: {bad}: Bad.metric() raised ValueError: no" in found.err
+        assert "2 evaluation(s) failed; the traceback is in results/failures/" in found.err
     assert [record.status for record in records()] == ["ok", "ok"]
+    assert records()[0].scores == before.scores
+    assert [list(record.metrics) for record in records()] == [["L2"], []]
+    assert records()[0].metrics == before.metrics
+    # And nobody else.
+    assert harness(*PLAN, "--method", path, "--plugins", bad, "--seed", "0,1").statuses == ["done", "done"]
+    assert len(fits(path)) == 2
+
+
+def test_a_training_that_fails_loses_nothing_that_was_asked_for(here):
+    path = classifier()
+    harness(*RUN, "--method", path, "--score", "Energy")
+    good = path.read_text()
+    path.write_text(good.replace(LOGITS, "raise OSError('no room')"))
+    harness(*RUN, "--method", path, code=1)
+    path.write_text(good + "# edited")
+    harness(*RUN, "--method", path)
+    assert list(records()[0].scores) == ["L2", "Energy"]
 
 
 def test_a_method_that_has_no_logits_any_more_is_not_asked_for_scores_of_them(here):
@@ -248,10 +265,12 @@ def test_without_metrics_of_plugins_there_is_no_further_column(here):
     assert Record.model_validate(old).metrics == {}
 
 
-def test_a_metric_that_is_no_number_fails_its_evaluation(here):
+def test_a_metric_that_is_no_number_is_left_out_and_told(here):
     own = hook("metric", "odd", "(normal, anomaly):\n    return float('nan')")
     harness(*RUN, "--method", plugin(), "--metric", own, code=1)
-    assert "metric odd of L2 is nan" in records("mean-image")[0].reason
+    (record,) = records("mean-image")
+    assert (record.status, record.metrics) == ("ok", {})
+    assert record.reason == "without metric odd: ValueError: of L2 it is nan, no finite number"
 
 
 # --- networks --------------------------------------------------------------------------------------------------------

@@ -283,6 +283,8 @@ def test_a_method_may_not_have_the_name_of_what_is_none(here):
     """Else whatever has `on = "pca"` would turn stale with it."""
     line = harness("plan", "--protocol", "test2", "--method", plugin("pca"), code=2).line
     assert "pca.py: class Tiny: 'pca' means something else where a parameter takes a method" in line
+    # And who does not ask for it is none the worse for it.
+    assert harness("plan", "--protocol", "test2", "--method", "lof", "--plugins", "pca.py", "--case", "1").plan
 
 
 def test_two_plugins_of_one_name_are_refused_when_it_is_used(here):

@@ -106,7 +106,7 @@ def test_a_plugin_that_is_edited_before_its_turn_has_come_is_run_as_it_was(here,
     edit = f"from pathlib import Path; Path(__file__).with_name('later.py').open('a').write('# edited'); {MEAN}"
     both = f"{plugin('first', fit=edit)},{plugin('later')}"
     words = ("run", "--protocol", "test2", "--case", "2", "--seed", "0,1,2", "--method", both)
-    assert harness(*words).code == 0
+    assert harness(*words, "--jobs", "2").code == 0
     assert harness("plan", *words[1:]).statuses == ["done"] * 3 + ["stale: method changed"] * 3
 
 

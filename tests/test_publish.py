@@ -76,13 +76,14 @@ def test_a_number_that_was_changed_is_found(copy, field):
         ({"recipe_values": {"network": "two-conv", "lr": 1.0, "epochs": 9}}, "recipe_values: not those"),
         ({"clusters": [["0"], ["9"]]}, "clusters, anomaly_set or anomaly: not what test2 declares"),
         ({"accuracy": 7.0}, "not a readable record"),
+        ({"case": "nowhere", "digests": {}}, "holds the record of another evaluation"),
     ],
     ids=str,
 )
 def test_a_record_that_contradicts_itself_is_found(copy, changes, problem):
     path = a_record(copy)
     record = json.loads(path.read_text())
-    if "digests" in changes:
+    if changes.get("digests"):
         changes = {"digests": {part: record["digests"][part] for part in changes["digests"]}}
     path.write_text(json.dumps(record | changes))
     assert f"{path}: {problem}" in check(1)

@@ -177,6 +177,11 @@ def test_true_is_a_word_or_a_truth_value_as_the_parameter_has_it(here):
     assert parse_settings(["a.word=2024.10", "a.count=1_2", "a.lr=1e-3", "a.n=10"]) == {
         "a": {"word": "2024.10", "count": "1_2", "lr": 1e-3, "n": 10}
     }
+    # A number is one setting however it is typed: neither another record, nor out of reach of a filter.
+    words = ("--protocol", "test2", "--case", "1", "--method", plugin("rate"), "--set")
+    harness("run", *words, "recipe.lr=0.1", "--set", "rate.epochs=1_0")
+    assert harness("plan", *words, "recipe.lr=0.10", "--set", "rate.epochs=10").statuses == ["done"]
+    assert len(harness("results", "--set", "recipe.lr=0.100").out.splitlines()) == 3
     line = harness("plan", "--protocol", "test2", "--method", plugin(), "--set", "recipe.flip=maybe", code=2).line
     assert "flip" in line
 

@@ -197,17 +197,17 @@ def test_scores_are_not_read_where_the_intervals_lie_apart():
 @settings(max_examples=60)
 @given(
     st.integers(0, 2**32 - 1), st.integers(2, 40), st.lists(st.floats(-1, 8), min_size=2, max_size=2),
-    st.integers(1, 4), st.integers(1, 3), st.sampled_from([0.0, 0.01, 1.0]),
+    st.integers(1, 4), st.integers(1, 3), st.sampled_from([0.0, 0.01, 1.0]), st.booleans(),
 )  # fmt: skip
-def test_what_is_told_without_the_scores_is_what_the_scores_tell(seed, n, shifts, seeds, cases, spread):
+def test_what_is_told_without_the_scores_is_what_the_scores_tell(seed, n, shifts, seeds, cases, spread, same_fits):
     """However far apart the numbers are, and however the seeds scatter: near 1 single intervals say otherwise."""
     rng, made = np.random.default_rng(seed), Made()
 
     def number(method: str, shift: float) -> Entry:
         def one(case: int, seed: int) -> Record:
-            return made.record(
-                f"{method}{case}", seed, rng.normal(size=n), rng.normal(shift + spread * rng.normal(), size=n)
-            )
+            images = rng.normal(size=n), rng.normal(shift + spread * rng.normal(), size=n)
+            found = made.record(f"{method}{case}", seed, *images)
+            return found.model_copy(update={"fit": str(case)}) if same_fits else found
 
         return Entry("S", tuple(tuple(one(case, seed) for seed in range(seeds)) for case in range(cases)))
 

@@ -92,10 +92,18 @@ def _set_so(texts: tuple[str, ...]) -> Callable[[Record], bool]:
     for text in texts:
         for owner, each in parse_settings([text]).items():
             for key, value in each.items():
-                wanted.setdefault((owner, key), set()).add(str(value).lower())
+                wanted.setdefault((owner, key), set()).add(_comparable(value))
     return lambda record: all(
-        str(record.settings.get(owner, {}).get(key)).lower() in values for (owner, key), values in wanted.items()
+        _comparable(record.settings.get(owner, {}).get(key)) in values for (owner, key), values in wanted.items()
     )
+
+
+def _comparable(value: Any) -> str | float:
+    """A setting by what it is, however it was typed: `0.10` was the number 0.1, where it was one."""
+    try:
+        return str(value).lower() if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        return str(value).lower()
 
 
 def _name_of(protocol: str) -> str:

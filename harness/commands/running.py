@@ -155,7 +155,7 @@ def _carry_out(
     boards = leaderboards(records, request.protocols, store.scores, whole=False)
     show([board.table for board in boards])
     failed = {record.key: record.fit for record in records if record.status == "failed"}
-    # Beside numbers that stay, what failed leaves no record of its own.
+    # A score or metric that failed is lacking in a record that holds the method's own numbers.
     failed |= {evaluation.key: evaluation.fit.id for evaluation in outstanding(wanted, store)}
     for line in below_chance(records, plugins):
         click.echo(line, err=True)

@@ -16,6 +16,7 @@ import harness
 from harness.executors.remote import Outcome, Setup
 from harness.fits import FitFiles
 from harness.plan import Evaluation, Fit, Plan
+from harness.reporter import tell_of
 from harness.run import Worker
 
 PATIENCE = 1.0
@@ -168,16 +169,10 @@ class Driver(ABC):
                 store.fits.put_files(fit.id, outcome.fit)
             if outcome.traceback:
                 store.fits.keep_failure(fit.id, outcome.traceback)
-            for evaluation, record, scores in zip(evaluations, outcome.records, outcome.scores, strict=True):
-                if record.status == "failed":
-                    self.worker.keep_failed(evaluation, record)
-                else:
-                    store.write(record, scores)
+            for record, scores in zip(outcome.records, outcome.scores, strict=True):
+                store.write(record, scores)
         for evaluation, record in zip(evaluations, outcome.records, strict=True):
-            if record.status == "failed":
-                reporter.failed(evaluation, record.reason)
-            else:
-                reporter.evaluated(evaluation, record)
+            tell_of(record, evaluation, reporter)
 
     def _show(self) -> None:
         """Hand on to the reporter what the workers have told so far."""

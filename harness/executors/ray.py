@@ -179,7 +179,9 @@ def _connected(address: str | None) -> Iterator[None]:
     try:
         import ray
     except ImportError:
-        raise HarnessError("--executor ray: Ray is not installed; add it with uv sync --extra ray") from None
+        raise HarnessError(
+            "--executor ray: Ray is not installed; `uv sync --extra ray` or `uv pip install ray`"
+        ) from None
     if ray.is_initialized():
         yield
         return

@@ -20,7 +20,7 @@ def check_comparable(records: list[Record], protocol: Protocol) -> None:
     versions = {case.name: protocol.digest(case) for case in protocol.cases(declared_as(records[0]))}
     firsts: dict[tuple, Record] = {}
     for record in records:
-        if versions.get(record.case) != record.digests.get("protocol"):
+        if record.case not in versions or versions[record.case] != record.digests.get("protocol"):
             mend = "" if protocol.name in protocol_files() else "give its file with --protocol, "
             raise HarnessError(
                 f"{label(record)}: made under another version of {protocol.name}; {mend}"

@@ -99,7 +99,7 @@ def _reach_at_most(a: Entry, b: Entry) -> float:
         apart = _mean(one, a.score) - _mean(other, b.score)
         pairs = min(one[0].n_normal, one[0].n_anomaly)
         images.append(max(_half(one, a.score) + _half(other, b.score), unlike(pairs) * (1 + apart)))
-    # More images add to the variance, but also to what is known of it: in between it is less than at either end.
+    # A wider half adds to the variance, but also to what is known of it: the most is at one of the ends.
     return max(reach(half, *_seeds(a, b)) for half in (0.0, statistics.fmean(images)))
 
 
