@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from harness import kit
 from harness.dataset import Dataset
 from harness.digests import plugged_networks, require_named
+from harness.errors import HarnessError
 from harness.fits import KeptFit
 from harness.machine import processor, threads
 from harness.method import PLAIN, Images, Method, Run, Task
@@ -29,8 +30,9 @@ if TYPE_CHECKING:
 class Fitting:
     """A method, fitted: from the store if its fit is finished there, else by training."""
 
-    def __init__(self, worker: Worker, fit: Fit, dataset: Dataset):
-        self.worker, self.fit, self.dataset = worker, fit, dataset
+    def __init__(self, worker: Worker, fit: Fit, dataset: Dataset, shape: Sequence[int]):
+        """`shape` is that of a test image, (C, H, W)."""
+        self.worker, self.fit, self.dataset, self.shape = worker, fit, dataset, tuple(shape)
         self.epochs = 1
         """That were reported; a method that reports none has looked at its images once, as far as anyone knows."""
         cls = worker.plugins.get("method", fit.method)
@@ -66,6 +68,11 @@ class Fitting:
         fit, run = self.fit, self.run
         self.worker.reporter.fit_started(fit)
         images, classes = self.dataset.load("train", fit.normal)
+        if (shape := tuple(images.shape[1:])) != self.shape:  # which a network may well take
+            raise HarnessError(
+                f"{fit.dataset}: training images have the shape {shape} (channels, height, width), and test images "
+                f"{self.shape}; set the data set's size"
+            )
         labels = cluster_index(fit.clusters, fit.normal)[classes] if fit.labels else None
         task = task_of(images, len(fit.clusters) if fit.labels else None)
         run.checkpoints = self.checkpoints

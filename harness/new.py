@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import keyword
+import re
 from pathlib import Path
 
 from harness.errors import HarnessError
@@ -90,9 +91,8 @@ def _filled(template: str, kind: str, name: str, module: str) -> str:
     old = "my-dataset" if kind == "dataset" else "my-method"
     if kind == "package":  # a module has another name than a file that is given by its path
         text = text.replace(f"./{old}.py", name).replace(f"{old}.py", f"{module}.py")
-    for form in (str, _class_name):
-        text = text.replace(form(old), form(name))
-    return text.replace(old.replace("-", "_"), module)
+    forms = {old: name, _class_name(old): _class_name(name), old.replace("-", "_"): module}
+    return re.sub("|".join(map(re.escape, forms)), lambda found: forms[found[0]], text)
 
 
 def _class_name(name: str) -> str:

@@ -53,7 +53,7 @@ class Worker:
                 # Before training, so that nothing is found missing only after it.
                 anomaly = (name for evaluation in evaluations for name in evaluation.anomaly)
                 test = TestImages.load(dataset, tuple(dict.fromkeys([*fit.normal, *anomaly])))
-                fitting = Fitting(self, fit, dataset)
+                fitting = Fitting(self, fit, dataset, test.images.shape[1:])
                 fitting.find_or_train(evaluations[0].fit_digests)
                 scoring = Scoring(fitting, test)
                 records = [scoring.evaluate(evaluation) for evaluation in evaluations]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from fake_data import write_pictures
 from PIL import Image
 from tiny import DISTANCE, MEAN, harness, plugin
 
@@ -128,7 +129,9 @@ BROKEN_DATA = {
     "images: labels": ("return self.select(", "return _all("),
     "subsets": ("return self.select(", "classes = sorted(classes)\n        return self.select("),
     "same": ("[target, split", "[target, torch.initial_seed() % 2**32, split"),
+    "images: of two sizes": (", None], torch", ", None, : 16 if split == 'train' else 12], torch"),
     "splits": ('split == "test"])', "0])"),
+    "splits: a part": ("for _ in range(PER_CLASS[split])", "for _ in range(5 if split == 'test' else 9)"),
     "unknown": ("self.check_classes(classes)", "classes = [c for c in classes if c in self.classes]"),
 }
 
@@ -139,11 +142,20 @@ def test_each_check_fails_on_a_data_set_that_is_broken_in_just_that_way(here, ca
     path, (old, new) = Path("shapes.py"), BROKEN_DATA[case]
     text = path.read_text().replace('PER_CLASS = {"train": 60, "test": 30}', 'PER_CLASS = {"train": 9, "test": 9}')
     assert old in text
+    if case == "splits: a part":  # of the training images, by the same generator
+        text = text.replace('split == "test"])', "0])")
     path.write_text(
         text.replace(old, new) + "\n\ndef _all(images, targets, classes):\n    return images, targets\n"
         "\n\ndef _arrays(images, targets, classes):\n    return images.numpy(), targets.numpy()\n"
     )
     assert case.partition(":")[0] in broken(path)
+
+
+def test_one_class_that_can_be_trained_on_is_enough(here):
+    """As where good ones alone are there for training, and bad ones for testing too."""
+    write_pictures(Path("data/parts"), {"train/good": 6, "val/good": 3, "val/bad": 3})
+    out = harness("check", "folder", "--set", "folder.path=parts", "--data", "data").out
+    assert [line.split()[0] for line in out.splitlines() if ":" in line] == ["ok"] * 8, out
 
 
 def broken(path: Path) -> dict[str, testing.Broken]:

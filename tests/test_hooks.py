@@ -281,6 +281,9 @@ PLAIN = """(channels, side):
     return nn.Sequential(nn.Flatten(), nn.Linear(channels * side * side, {width}), nn.ReLU()), {width}"""
 
 
+OF_ALL = "nn.BatchNorm1d(16, track_running_stats=False)"
+
+
 def test_a_network_is_there_for_every_recipe_that_names_it(here):
     own = hook("network", "plain", PLAIN.format(width=16))
     words = (*RUN, "--method", "subcluster", "--plugins", own, "--set", "recipe.epochs=2", "--set")
@@ -443,6 +446,7 @@ BROKEN = {
     "score_sign": ("score", "(logits):\n    return logits.amax(1)"),
     "metric_value": ("metric", "(normal, anomaly):\n    return sum(normal < anomaly[10]) / len(normal)"),
     "network_features": ("network", PLAIN.format(width=16).replace("), 16", "), 17")),
+    "network_features: of a batch": ("network", PLAIN.format(width=16).replace("nn.ReLU()", OF_ALL)),
 }
 
 

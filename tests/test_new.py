@@ -105,6 +105,11 @@ def test_a_mere_folder_of_that_name_is_no_package(here):
     harness("new", "method", "mine")
 
 
+def test_a_name_may_have_the_template_s_own_in_it(here):
+    harness("new", "method", "a-my_method")
+    assert 'name = "a-my_method"' in Path("a-my_method.py").read_text()
+
+
 def test_nothing_is_overwritten(here):
     path = plugin("mine")
     before = path.read_text()

@@ -98,6 +98,16 @@ def test_a_changed_picture_is_decoded_anew_with_its_class_alone(root, decoded):
     assert after[1] != before[1]
 
 
+def test_a_picture_that_was_replaced_by_one_of_its_size_and_time_is_decoded_anew(tmp_path):
+    """As copies and archives leave it."""
+    write_pictures(tmp_path, {"train/a": 1, "val/a": 1}, suffix=".bmp")
+    (place,) = (tmp_path / "train" / "a").iterdir()
+    for value in (10, 200):
+        Image.new("L", (6, 6), value).save(place)
+        os.utime(place, (1, 1))
+        assert pictures.load_classes(tmp_path, "train", {"a": "a"}, None, None)[0].unique().tolist() == [value]
+
+
 def test_another_size_or_number_is_kept_apart(root, decoded):
     load(root)
     assert load(root, size=4).shape == (5, 3, 4, 4)

@@ -227,6 +227,19 @@ def test_a_tensor_that_was_kept_on_the_cpu_is_loaded_there(here, monkeypatch):
         assert (*fitting.method.places.values(), fitting.run.device) == (device, device)
 
 
+def test_test_images_of_another_size_are_refused_before_training(here):
+    """A network would take them, and score what it was never trained on."""
+    harness("new", "dataset", "shapes")
+    path = Path("shapes.py")
+    path.write_text(path.read_text().replace(", None], torch", ", None, : 16 if split == 'train' else 12], torch"))
+    method = spy()
+    words = ["--dataset", "shapes", "--plugins", "./shapes.py", "--recipe", "./shapes-recipe.toml", "--case", "disc"]
+    found = harness("run", "--protocol", "./shapes-protocol.toml", *words, "--method", method, code=1)
+    said = "training images have the shape (1, 16, 16) (channels, height, width), and test images (1, 12, 16)"
+    assert said in found.err
+    assert not fits(method)
+
+
 def test_a_record_names_the_commit_that_it_was_begun_with(here, monkeypatch):
     monkeypatch.setattr("harness.run.provenance", cache(lambda device: {"commit": Path("commit").read_text()}))
     Path("commit").write_text("one")

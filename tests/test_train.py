@@ -102,6 +102,18 @@ def test_a_damaged_checkpoint_is_not_used(tmp_path, damage):
     assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), module.parameters(), strict=True))
 
 
+def test_weights_that_are_tied_are_kept(tmp_path):
+    module = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+    module[1].weight = module[0].weight
+    optimizer = torch.optim.SGD(module.parameters(), 0.1)
+    checkpoint.save(tmp_path / "a", module, optimizer, {}, "")
+    before = module[0].weight.detach().clone()
+    with torch.no_grad():
+        module[0].weight.zero_()
+    assert checkpoint.load(tmp_path / "a", module, optimizer, "") == {}
+    assert torch.equal(module[1].weight, before)
+
+
 def test_a_training_with_other_labels_begins_anew(tmp_path):
     """As where k-means finds other clusters the second time: the weights of the first are of another task."""
 

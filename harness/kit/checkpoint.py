@@ -62,7 +62,8 @@ def save(path: Path, module: nn.Module, optimizer: torch.optim.Optimizer, progre
         tensors["random.cuda"] = torch.cuda.get_rng_state(device)
     plain = json.dumps({"progress": progress, "of": of, "python": random.getstate(), "numpy": [kind, *rest]})
     tensors[PLAIN] = torch.frombuffer(bytearray(plain.encode()), dtype=torch.uint8)
-    data = serialize({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
+    # Cloned, since the format has no word for tensors that share memory, as tied weights do.
+    data = serialize({name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()})
     write_whole(path, hashlib.sha256(data).digest() + data)
 
 

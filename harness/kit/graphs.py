@@ -119,6 +119,7 @@ class _Call:
             self.recorded[key] = record(self.network, x)
         except RuntimeError as error:  # of memory, or of a loss that has done something with the network before
             self.refusal = str(error).partition("\n")[0]
+            self.recorded.clear()  # nothing is replayed from here on, and they hold much memory
         finally:
             self.network.forward = self
             for buffer, before in zip(self.network.buffers(), buffers, strict=True):

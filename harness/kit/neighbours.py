@@ -191,7 +191,7 @@ def _candidates_in_float64(gallery: Tensor, queries: Tensor, k: int) -> Tensor:
     middle = gallery.mean(0, dtype=torch.float64)
     around = gallery.double() - middle
     half = around.square().sum(1) / 2
-    parts = queries.split(max(QUERIES * GALLERY // len(gallery), 1))
+    parts = queries.split(max(QUERIES * GALLERY // max(gallery.shape), 1))
     return torch.cat([((part.double() - middle) @ around.T - half).topk(k).indices for part in parts])
 
 

@@ -82,7 +82,8 @@ def convolutions(tf32: bool) -> Iterator[None]:
 def has_bfloat16(device: torch.device) -> bool:
     """Whether the device computes in bfloat16 itself: emulated, it is many times slower than float32."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        with torch.cuda.device(device):  # else another GPU of the machine answers
+            return torch.cuda.is_bf16_supported(including_emulation=False)
     asked = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     return any(getattr(torch.cpu, name, bool)() for name in asked)
 

@@ -59,7 +59,8 @@ def cached(place: Path, files: Sequence[Path], make: Callable[[], Tensor]) -> Te
 def _digest(files: Sequence[Path]) -> str:
     import PIL  # whose versions need not decode alike
 
-    states = [(file.name, (state := file.stat()).st_size, state.st_mtime_ns) for file in files]
+    # By the time of change, too: copies and archives set that of modification back, and many pictures have one size.
+    states = [(file.name, (at := file.stat()).st_size, at.st_mtime_ns, at.st_ctime_ns) for file in files]
     return hashlib.sha256(json.dumps([VERSION, PIL.__version__, states]).encode()).hexdigest()[:16]
 
 

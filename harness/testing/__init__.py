@@ -67,7 +67,7 @@ def fitted(target: str | Path, images: Tensor, labels: Tensor | None = None, **p
 
     Args:
         images: (N, C, H, W) uint8.
-        labels: (N,) int64 from 0, or None for withheld ones.
+        labels: (N,) int64 from 0, or None for withheld ones; a method that uses none is handed none.
         params: the method's parameters; the others have their defaults.
     """
     from harness.fitting import fit_another, switch_to_scoring, task_of
@@ -77,6 +77,7 @@ def fitted(target: str | Path, images: Tensor, labels: Tensor | None = None, **p
 
     cls = _only("method", target)
     method = cls(cls.Params(**params))
+    labels = labels if cls.uses_labels else None
     run = Run("cpu", 0, RECIPE, method.params)
     run.fitted = lambda name, given: fit_another(Plugins().get("method", name), given, run)[0]
     with seeded(0):

@@ -105,7 +105,7 @@ def metric_value(trial: FunctionTrial) -> None:
 
 
 def network_features(trial: FunctionTrial) -> None:
-    """a network gives (B, width) finite features of grey and colour images of several sizes"""
+    """a network gives (B, width) finite features of grey and colour images of several sizes, of each image alone"""
     import torch
     from torch import nn
 
@@ -118,11 +118,17 @@ def network_features(trial: FunctionTrial) -> None:
         )
         module, width = built
         with calling(f"the network for {channels} channel(s) and side {side}", trial.file), torch.no_grad():
-            features = module.eval()(torch.randn(2, channels, side, side))
+            pair = torch.randn(2, channels, side, side)
+            features, alone = module.eval()(pair), module(pair[:1])
         require(
             features.shape == (2, width) and features.isfinite().all(),
             f"two images of {channels} x {side} x {side} give the shape {tuple(features.shape)}; the width is {width}",
             "return (B, width) features; the head is put onto them",
+        )
+        require(
+            torch.allclose(features[:1], alone, rtol=1e-3, atol=1e-4),
+            "the features of an image depend on which other images it comes with",
+            "in eval mode normalise by running statistics, or by each image's own",
         )
 
 
