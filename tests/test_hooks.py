@@ -148,6 +148,7 @@ def test_a_score_that_is_none_is_left_out_and_told(here, function, part):
     assert record.reason.startswith("without score Odd: ")
     assert part in record.reason
     assert record.reason in found.err
+    assert f"- failed: spy, case 2, seed 0: {record.reason}" in found.out.replace("\\", "")
     assert "Traceback" in Path(found.err.rpartition(" ")[2].strip()).read_text()
 
 
