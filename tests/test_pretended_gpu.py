@@ -6,6 +6,7 @@ backward without a real GPU: gradients are left out.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 
 import pytest
@@ -31,12 +32,27 @@ def gpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (2**36, 2**36))
     # Uncached, so that no earlier answer is taken, and what is pretended is not kept.
     monkeypatch.setattr(numerics, "has_bfloat16", numerics.has_bfloat16.__wrapped__)
+    monkeypatch.setattr(torch.cuda, "device", lambda device: contextlib.nullcontext())
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: True)
     monkeypatch.setattr(torch.cuda.amp.common, "amp_definitely_not_available", lambda: False)
     monkeypatch.setattr(nn.Module, "to", moved)
     monkeypatch.setattr(torch.autograd, "grad", no_gradient)
     monkeypatch.setattr(Tensor, "backward", on_gpu)
     monkeypatch.setattr(FakeTensor, "tolist", lambda values: [0.5] * len(values))
+
+
+def test_of_two_gpus_the_one_that_is_meant_is_asked_for_bfloat16(monkeypatch):
+    current = [0]
+
+    @contextlib.contextmanager
+    def on(device: torch.device):
+        current.append(device.index)
+        yield
+        current.pop()
+
+    monkeypatch.setattr(torch.cuda, "device", on)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: current[-1] == 1)
+    assert [numerics.has_bfloat16.__wrapped__(torch.device("cuda", number)) for number in (0, 1)] == [False, True]
 
 
 def moved(module: nn.Module, device: str | None = None, **layout) -> nn.Module:
