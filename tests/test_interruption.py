@@ -138,7 +138,7 @@ def test_a_run_that_waits_for_another_one_says_so_once(here, jobs):
         process = victim.start(*words)
         while process.is_alive() and "waiting" not in log():
             time.sleep(0.01)
-        process.join(timeout=3)  # in which it looks again a few times
+        process.join(timeout=2)  # in which it looks again
         assert process.is_alive()
         assert len(list(store.records())) == 1
     process.join()
