@@ -32,12 +32,12 @@ def source_digests(
 ) -> dict[str, str]:
     """Of the code that makes a fit: the method's file, those of the methods that its parameters name, the engine, and
     the files of the recipe's networks that plugins bring. Which parts a fit depends on says `harness.plan.OF_A_FIT`."""
-    digests = {"method": plugins.entry("method", method).source.digest(), "engine": str(ENGINE)}
-    networks = [plugins.entry("network", name).source.digest() for name in plugged_networks(recipe)]
+    digests = {"method": plugins.entry("method", method).source.digest, "engine": str(ENGINE)}
+    networks = [plugins.entry("network", name).source.digest for name in plugged_networks(recipe)]
     if networks:
         digests["network"] = networks[0] if len(networks) == 1 else digest(networks)
     for name in named_methods(plugins, params):
-        digests[FITTED + name] = plugins.entry("method", name).source.digest()
+        digests[FITTED + name] = plugins.entry("method", name).source.digest
     return digests
 
 

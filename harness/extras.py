@@ -36,7 +36,7 @@ def asked(plugins: Plugins, scores: Iterable[str] = (), metrics: Iterable[str] =
     wanted = [*(("score", name) for name in scores), *(("metric", name) for name in metrics)]
     for kind, name in wanted:
         plugins.get(kind, name)  # now, and not when something has been trained for it
-    return {f"{kind} {name}": plugins.entry(kind, name).source.digest() for kind, name in wanted}
+    return {f"{kind} {name}": plugins.entry(kind, name).source.digest for kind, name in wanted}
 
 
 def with_recorded(evaluation: Evaluation, record: Record | None, plugins: Plugins) -> Evaluation:
@@ -44,19 +44,21 @@ def with_recorded(evaluation: Evaluation, record: Record | None, plugins: Plugin
     if not record or record.digests.keys() <= evaluation.digests.keys():
         return evaluation  # most records have nothing more: the plugins are looked through only for those that have
     cls = plugins.get("method", evaluation.fit.method)
-    more = [part for part in asked_for(record.digests) if part not in evaluation.digests]
+    more = record.digests.keys() - evaluation.digests.keys()
     scores = [name for name in names_of("score", more) if has_logits(cls) and name not in cls.scores]
-    kept = [("score", name) for name in scores] + [("metric", name) for name in names_of("metric", more)]
-    kept = sorted(one for one in kept if _can_be_had(plugins, *one))
-    digests = asked(plugins, *([name for kind, name in kept if kind == wanted] for wanted in KINDS))
-    return replace(evaluation, digests=digests | evaluation.digests)
+    kept = (
+        sorted(name for name in names if _can_be_had(plugins, kind, name))
+        for kind, names in (("score", scores), ("metric", names_of("metric", more)))
+    )
+    return replace(evaluation, digests=asked(plugins, *kept) | evaluation.digests)
 
 
 def _can_be_had(plugins: Plugins, kind: str, name: str) -> bool:
     try:
-        return name in plugins.names(kind) and bool(plugins.get(kind, name))
+        plugins.get(kind, name)
     except HarnessError:
         return False
+    return True
 
 
 def asked_for(parts: Iterable[str]) -> list[str]:
@@ -106,13 +108,13 @@ def added_scores(
     scores, failures = {}, Failures()
     with failures.of(*(f"score {name}" for name in names)):
         found = logits(method, images, run) if names else None
-    for name in names if found is not None else ():
-        with failures.of(f"score {name}"):
-            with plugins.blame("score", name, "score"):
-                values = torch.as_tensor(plugins.get("score", name)(found)).detach().double().numpy()
-            if values.shape != (len(images),) or not np.isfinite(values).all():
-                raise ValueError(f"it has the shape {values.shape} for {len(images)} images, or is not finite")
-            scores[name] = values
+        for name in names:
+            with failures.of(f"score {name}"):
+                with plugins.blame("score", name, "score"):
+                    values = torch.as_tensor(plugins.get("score", name)(found)).detach().double().numpy()
+                if values.shape != (len(images),) or not np.isfinite(values).all():
+                    raise ValueError(f"it has the shape {values.shape} for {len(images)} images, or is not finite")
+                scores[name] = values
     return scores, failures
 
 
@@ -152,7 +154,7 @@ class Failures(dict[str, BaseException]):
         except (KeyboardInterrupt, DataMissing):
             raise
         except BaseException as error:
-            self |= dict.fromkeys(parts, error)
+            self.update(dict.fromkeys(parts, error))
 
     def __str__(self) -> str:
         return "; ".join(f"without {part}: {told(error)}" for part, error in self.items())

@@ -148,7 +148,7 @@ def unlike(n: int) -> float:
     return 1 - TAIL ** (1 / n) if n else 1.0
 
 
-def half_width(one: Metrics) -> float:
+def delong_half_width(one: Metrics) -> float:
     """Half of an AUROC's 95 % interval as DeLong's variance gives it, without the logit of `measure`; more where that
     is zero, infinite where the interval does not tell, and 0 for 0 and 1, whose placements are all alike."""
     from scipy.special import logit

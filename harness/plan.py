@@ -6,7 +6,7 @@ training share it, within a command and across commands. A plan is made of a req
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
@@ -154,14 +154,18 @@ class Plan:
         return [one for one in self.planned if one.status == "skipped" and not one.recorded]
 
 
-def outstanding(evaluations: Iterable[Evaluation], store: Store) -> list[Evaluation]:
-    """Those that have yet to be carried out: not what has succeeded, or failed since the plan was made."""
+def outstanding(evaluations: Iterable[Evaluation], recorded: Callable[[Key], Record | None]) -> list[Evaluation]:
+    """Those that have yet to be carried out: not what has succeeded, or failed since the plan was made.
+
+    Args:
+        recorded: gives the record of a key, if there is one, as `Store.find` does.
+    """
 
     def over(record: Record, evaluation: Evaluation) -> bool:
         once = record.status == "ok" or (record.status == "failed" and record.finished != evaluation.failed)
         return once and not changes(record, evaluation)
 
-    return [one for one in evaluations if not ((record := store.find(one.key)) and over(record, one))]
+    return [one for one in evaluations if not ((record := recorded(one.key)) and over(record, one))]
 
 
 def changes(record: Record, evaluation: Evaluation) -> list[str]:

@@ -37,6 +37,7 @@ def _version(name: str) -> str:
         return ""
 
 
+@cache
 def _commit() -> tuple[str | None, bool | None]:
     """The commit of the checkout that the harness runs from, and whether it was changed since; None when installed."""
 

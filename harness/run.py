@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import traceback
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,8 +38,7 @@ class Worker:
     """How many fits the device carries out at a time."""
 
     def __post_init__(self):
-        for device in (self.device, "cpu"):
-            provenance(device)  # kept from here on: by the time that a record is made the checkout may be another one
+        provenance(self.device)  # asks for the commit now: when a record is made the checkout may be another one
 
     def carry_out(self, fit: Fit, evaluations: Sequence[Evaluation]) -> list[Record]:
         """Train a fit, or load it where it is finished, and record its evaluations. What fails is recorded as failed.
@@ -64,11 +63,11 @@ class Worker:
         except BaseException as error:
             return [self.fail(evaluation, error) for evaluation in evaluations]
 
-    def outstanding(self, evaluations: Iterable[Evaluation]) -> list[Evaluation]:
+    def outstanding(self, evaluations: Sequence[Evaluation]) -> list[Evaluation]:
         """Those that have yet to be carried out, and what other runs have added to their records since the plan was
         made."""
-        left = outstanding(evaluations, self.store)
-        return [with_recorded(one, self.store.find(one.key), self.plugins) for one in left]
+        found = {one.key: self.store.find(one.key) for one in evaluations}
+        return [with_recorded(one, found[one.key], self.plugins) for one in outstanding(evaluations, found.get)]
 
     def require_data(self, jobs: Sequence[tuple[Fit, Sequence[Evaluation]]]) -> None:
         """See that the files of every class that the jobs need are there, before anything trains.

@@ -42,12 +42,9 @@ class Source:
         """The file, as it is when it is first asked for: an edit made during a run takes effect in the next one."""
         return self.path.read_bytes()
 
+    @cached_property
     def digest(self) -> str:
         """16 hex digits of the file's text, or of all Python files of its package; the same on every platform."""
-        return self._digest
-
-    @cached_property
-    def _digest(self) -> str:
         top = self._package()
         if top is None:
             return _digest(_unix(self.text))

@@ -12,17 +12,13 @@ from pathlib import Path
 import pytest
 from fake_data import make
 from kept import differences, kept
-from tiny import MEAN, case, harness, named, plugin, write_toml
+from tiny import MEAN, case, harness, named, plugin, records, write_toml
 
 from harness.cli import main
 from harness.records import Store
 
 ONE = ("run", "--protocol", "test2", "--case", "2")
 SEEDS = ("--seed", "0,1,2")
-
-
-def records(folder: str = "results") -> list:
-    return list(Store(Path(folder)).records())
 
 
 # --- memory ----------------------------------------------------------------------------------------------------------

@@ -42,8 +42,7 @@ def hook(kind: str, name: str, function: str, file: str = "") -> Path:
 
 
 def records(method: str = "spy") -> list[Record]:
-    found = [Record.model_validate_json(path.read_bytes()) for path in sorted(Path("results/records").rglob("*.json"))]
-    return [record for record in found if record.method == method]
+    return [record for record in Store(Path("results")).records() if record.method == method]
 
 
 # --- scores ----------------------------------------------------------------------------------------------------------
@@ -150,6 +149,14 @@ def test_a_score_that_is_none_is_left_out_and_told(here, function, part):
     assert record.reason in found.err
     assert f"- failed: spy, case 2, seed 0: {record.reason}" in found.out.replace("\\", "")
     assert "Traceback" in Path(found.err.rpartition(" ")[2].strip()).read_text()
+
+
+def test_logits_that_fail_leave_the_method_s_own_scores(here):
+    path = spy(body="def logits(self, images):\n        raise OSError('no room')\n")
+    harness(*RUN, "--method", path, "--score", "Energy,Entropy", code=1)
+    (record,) = records()
+    assert (record.status, list(record.scores)) == ("ok", ["L2"])
+    assert record.reason == "without score Energy: OSError: no room; without score Entropy: OSError: no room"
 
 
 def test_a_score_may_not_have_the_name_of_a_method_s_own(here):

@@ -99,7 +99,7 @@ def test_the_digest_of_a_packaged_plugin_is_of_the_whole_package(tmp_path, modul
         (tmp_path / "mine" / name).write_text("x = 1\n")
 
     def digest() -> str:
-        return Source(tmp_path / "mine" / entry, "package mine", module).digest()
+        return Source(tmp_path / "mine" / entry, "package mine", module).digest
 
     seen = [digest()]
     (tmp_path / "mine/deep/core.py").write_text("x = -1\n")
@@ -116,18 +116,18 @@ def test_a_digest_is_of_the_text_that_was_there_when_it_was_first_asked_for(tmp_
     path = tmp_path / "mine.py"
     path.write_text("x = 1\n")
     source = Source(path, "--plugins")
-    before = source.digest()
+    before = source.digest
     path.write_text("x = 2\n")
-    assert source.digest() == before != Source(path, "--plugins").digest()
+    assert source.digest == before != Source(path, "--plugins").digest
 
 
 def test_the_digest_of_a_plugin_file_is_of_that_file(tmp_path):
     path, beside = tmp_path / "mine.py", tmp_path / "other.py"
     path.write_text("x = 1\n")
-    before = Source(path, "--plugins").digest()
-    assert before == Source(path, "package mine", "mine").digest() == hashlib.sha256(b"x = 1\n").hexdigest()[:16]
+    before = Source(path, "--plugins").digest
+    assert before == Source(path, "package mine", "mine").digest == hashlib.sha256(b"x = 1\n").hexdigest()[:16]
     beside.write_text("x = 2\n")
-    assert Source(path, "package mine", "mine").digest() == before
+    assert Source(path, "package mine", "mine").digest == before
 
 
 @pytest.mark.parametrize(

@@ -14,18 +14,14 @@ import pytest
 import torch
 from fake_data import make
 from sklearn.metrics import roc_auc_score
-from tiny import DISTANCE, MEAN, case, fits, harness, named, plugin, scorings, spy
+from tiny import DISTANCE, MEAN, case, fits, harness, named, plugin, records, scorings, spy
 
 import harness as api
 from harness.fitting import Fitting, task_of
-from harness.records import Record, Store
+from harness.records import Store
 
 ONE = ("--protocol", "test2", "--case", "1")
 TWO = ("--protocol", "test2", "--case", "2")
-
-
-def records(folder: str = "results") -> list[Record]:
-    return list(Store(Path(folder)).records())
 
 
 def hashes(split: str, *classes: str) -> list[str]:
@@ -245,7 +241,7 @@ def test_a_record_names_the_commit_that_it_was_begun_with(here, monkeypatch):
     Path("commit").write_text("one")
     harness("run", "--protocol", "test2", "--case", "2", "--method",
             plugin(fit=f"from pathlib import Path; Path('commit').write_text('another'); {MEAN}"))  # fmt: skip
-    (record,) = Store(Path("results")).records()
+    (record,) = records()
     assert record.provenance["commit"] == "one"
 
 

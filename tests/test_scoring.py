@@ -9,17 +9,12 @@ import pytest
 import torch
 from fake_data import make
 from sklearn.neighbors import KNeighborsClassifier
-from tiny import case, harness, named, plugin
+from tiny import case, harness, named, plugin, records
 
 import harness as api
 from harness.fitting import task_of
 from harness.plugins import Plugins
-from harness.records import Record, Store
-
-
-def records(folder: str = "results") -> list[Record]:
-    return list(Store(Path(folder)).records())
-
+from harness.records import Store
 
 # --- scores ----------------------------------------------------------------------------------------------------------
 

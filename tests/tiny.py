@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.cli import main
+from harness.records import Record, Store
 
 
 @dataclass
@@ -53,6 +54,10 @@ def harness(*words: Any, code: int = 0) -> Outcome:
     outcome = Outcome(found, out.getvalue(), err.getvalue())
     assert found == code, f"exit {found}, not {code}: {outcome.err}\n{outcome.out}"
     return outcome
+
+
+def records(folder: str = "results") -> list[Record]:
+    return list(Store(Path(folder)).records())
 
 
 def table(markdown: str) -> list[list[str]]:

@@ -100,10 +100,11 @@ def _set_so(texts: tuple[str, ...]) -> Callable[[Record], bool]:
 
 def _comparable(value: Any) -> str | float:
     """A setting by what it is, however it was typed: `0.10` was the number 0.1, where it was one."""
+    text = str(value).lower()
     try:
-        return str(value).lower() if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError):
-        return str(value).lower()
+        return float(text)
+    except ValueError:
+        return text
 
 
 def _name_of(protocol: str) -> str:

@@ -144,19 +144,20 @@ def _carry_out(
             else:
                 local.execute(plan, worker)
         except KeyboardInterrupt:
-            done = len(wanted) - len(outstanding(wanted, store))
+            done = len(wanted) - len(outstanding(wanted, store.find))
             raise Interrupted(
                 f"interrupted: {done} of {len(wanted)} evaluations are on record; run the same command to go on"
             ) from None
     else:
         click.echo(plan.summary(), err=True)
     keys = dict.fromkeys(one.evaluation.key for one in plan.planned)
-    records = [record for key in keys if (record := store.find(key))]
+    recorded = {key: record for key in keys if (record := store.find(key))}
+    records = list(recorded.values())
     boards = leaderboards(records, request.protocols, store.scores, whole=False)
     show([board.table for board in boards])
-    failed = {record.key: record.fit for record in records if record.status == "failed"}
+    failed = {key: record.fit for key, record in recorded.items() if record.status == "failed"}
     # A score or metric that failed is lacking in a record that holds the method's own numbers.
-    failed |= {evaluation.key: evaluation.fit.id for evaluation in outstanding(wanted, store)}
+    failed |= {evaluation.key: evaluation.fit.id for evaluation in outstanding(wanted, recorded.get)}
     for line in below_chance(records, plugins):
         click.echo(line, err=True)
     if failed:

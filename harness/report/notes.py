@@ -14,7 +14,6 @@ from harness.spec import check
 ORIGINS = {"paper": "The paper", "inferred": "Inferred from the paper", "proposed": "Not in the paper"}
 """What is said of where a note's choice comes from."""
 PART = "(n/m): the mean of n runs, where m would be one for each seed and case."
-ONE_SEED = " A number of one seed is taken as if every seed gave the same."
 
 
 def notes_of(
@@ -67,9 +66,10 @@ def bold_note(place: str, seeds: set[int]) -> str:
         seeds: of how many the numbers are that were compared.
     """
     test = "DeLong, and seeds" if max(seeds) > 1 else "DeLong"
+    one_seed = " A number of one seed is taken as if every seed gave the same." if 1 in seeds else ""
     return (
         f"Bold: the best number of its {place}, and what follows it down to the first number that a paired test tells "
-        f"from it ({test}; each test at 95 %, not corrected for their number).{ONE_SEED if 1 in seeds else ''}"
+        f"from it ({test}; each test at 95 %, not corrected for their number).{one_seed}"
     )
 
 

@@ -9,7 +9,7 @@ from functools import cached_property
 
 from numpy.typing import NDArray
 
-from harness.metrics import Comparison, Placements, compare_placements, half_width, placements, reach, unlike
+from harness.metrics import Comparison, Placements, compare_placements, delong_half_width, placements, reach, unlike
 from harness.records import Record
 
 Scores = Callable[[Record], Mapping[str, NDArray]]
@@ -108,7 +108,7 @@ def _mean(case: Sequence[Record], score: str) -> float:
 
 
 def _half(case: Sequence[Record], score: str) -> float:
-    return statistics.fmean([half_width(record.scores[score]) for record in case])
+    return statistics.fmean([delong_half_width(record.scores[score]) for record in case])
 
 
 def differences(pairs: Sequence[tuple[Entry, Entry]], scores: Scores) -> list[Difference]:

@@ -121,8 +121,10 @@ def images(trial: DataTrial) -> None:
 
 def subsets(trial: DataTrial) -> None:
     """a class has the same images, and its own label, whichever classes are asked for"""
-    pairs = {split: trial.two_in(split) for split in ("train", "test")}
-    for split, (first, second) in ((split, two) for split, two in pairs.items() if len(two) == 2):
+    for split in ("train", "test"):
+        if len(trial.two_in(split)) < 2:
+            continue
+        first, second = trial.two_in(split)
         found, labels = trial.load(split, (first, second))
         turned, turned_labels = trial.load(split, (second, first))
         alone, _ = trial.load(split, (second,))
