@@ -148,6 +148,14 @@ def _log(path: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
+def hook(kind: str, name: str, function: str, file: str = "") -> Path:
+    """A plugin of one function."""
+    path = Path(file or f"{name}.py").absolute()
+    hooked = f'@harness.hookimpl\ndef register_{kind}s(register):\n    register("{name}", thing)\n'
+    path.write_text(f"import harness\n\n\ndef thing{function}\n\n\n{hooked}")
+    return path
+
+
 def toml(value: Any) -> str:
     """A value as inline TOML."""
     if isinstance(value, dict):
