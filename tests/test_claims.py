@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from harness.errors import HarnessError
 from harness.records import Record, Store
 
 PAGES = ["README.md", "measured/README.md"]
@@ -106,6 +107,12 @@ def test_two_rows_of_the_same_images_are_compared_in_one_column(quoted):
     first, second = (levels.value("subcluster.MAX", level) for level in ("level 1", "level 2"))
     told = levels.difference("subcluster.MAX", "subcluster.MAX", "level 1/level 2")
     assert numbers(told)[0] == pytest.approx(first - second, abs=0.0006)
+
+
+def test_a_mean_of_cases_is_compared_with_another_of_as_many(quoted):
+    clusters, both = quoted("clusters-digits-small"), "digits 2/digits 2, random partitions"
+    with pytest.raises(HarnessError, match=r"the one is of 1 case.* other of 3"):
+        clusters.difference("subcluster.MAX", "subcluster.MAX", both)
 
 
 def test_one_seed_is_compared_with_another(quoted):

@@ -131,6 +131,16 @@ def test_an_average_opens_the_cases_that_it_is_of(here):
         of = [attrs["data-entries"].split() for tag, attrs in read.elements if attrs.get("data-place") == "average"]
         named_so = [[(entries[int(n)]["case"], entries[int(n)]["set"]) for n in numbers] for numbers in of]
         assert named_so == [[("a", "near"), ("b", "near")], [("a", "far"), ("b", "far")]]
+        means = [
+            read.json("data")["means"][int(attrs["data-mean"])] for _, attrs in read.elements if "data-mean" in attrs
+        ]
+        for numbers, mean in zip(of, means, strict=True):
+            parts = [entries[int(n)] for n in numbers]
+            assert mean["mean"] == pytest.approx(statistics.mean(part["mean"] for part in parts), abs=1e-6)
+            assert (mean["std"], mean["seeds"]) == (None, 1)
+            low, high = (max(abs(p["interval"][end] - p["mean"]) for p in parts) for end in (0, 1))
+            assert mean["interval"][0] >= mean["mean"] - low - 1e-6  # no wider than the widest
+            assert mean["interval"][1] <= mean["mean"] + high + 1e-6
 
 
 def test_the_command_for_a_number_that_is_not_there_makes_that_number(here):

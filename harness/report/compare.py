@@ -94,9 +94,8 @@ def compare_rows(
             for score in _scores(printed, variant, records):
                 if printed.case == AVERAGE:
                     cells = [_ours(found, one, variant, score, seeds) for one in _averaged(printed, published)]
-                    estimate = _mean([ours for ours, _ in cells if ours])
-                    complete = estimate is not None and all(ours for ours, _ in cells)
-                    ours = (estimate, f"{estimate.value:.3f}") if complete else (None, INCOMPLETE)
+                    mean = mean_of([ours for ours, _ in cells])
+                    ours = (mean, f"{mean.value:.3f}") if mean else (None, INCOMPLETE)
                 else:
                     ours = _ours(found, printed, variant, score, seeds)
                 rows.append(Compared(printed, variant, score, *ours))
@@ -179,14 +178,15 @@ def _averaged(average: Published, published: Iterable[Published]) -> list[Publis
     return [p for p in published if p.case != AVERAGE and all(getattr(p, k) == getattr(average, k) for k in same)]
 
 
-def _mean(parts: Sequence[Estimate]) -> Estimate | None:
-    """The mean over cases, with the widest interval that the images which they share allow.
+def mean_of(cases: Sequence[Estimate | None]) -> Estimate | None:
+    """The mean over cases, with the widest interval that the images which they share allow; None if a case has none.
 
     Cases that share a class of test images may err together, to an extent that is not known: what the images do adds
     up, which is an upper bound. Groups of cases without a common class are independent: theirs adds in squares. What
     the seeds do shows in the mean of each, as for paired differences (`harness.report.ties`).
     """
-    if not parts:
+    parts = [case for case in cases if case]
+    if not parts or len(parts) < len(cases):
         return None
     groups: list[tuple[set, float, float]] = []
     for part in parts:
@@ -265,13 +265,15 @@ def _reading(rows: list[Compared], records: list[Record]) -> list[str]:
     """How to read the table."""
     judged = [row for row in rows if row.verdict]
     more = sum(row.verdict == MORE for row in judged)
+    one_seed = any(row.ours and row.ours.seeds == 1 for row in judged)
+    chance = "up to 1 in 20 would by chance" + ", with one seed more" * one_seed
     notes = [
-        f"{more} of {len(judged)} numbers differ by more than noise; up to 1 in 20 would by chance.",
+        f"{more} of {len(judged)} numbers differ by more than noise; {chance}.",
         "Difference: ours minus the paper's. More than noise: all that rounds to the printed number lies outside our "
         "95 % interval, which speaks of the choice of test images and, with more than one seed, of the seeds. How much "
         "the paper's own number would vary from run to run is not known, and not in the verdict.",
     ]
-    if any(row.ours and row.ours.seeds == 1 for row in rows):
+    if one_seed:
         notes.append(ONE_SEED)
     if any(row.printed.case == AVERAGE for row in rows):
         notes.append(

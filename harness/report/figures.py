@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -20,6 +20,7 @@ from harness.report.look import GREY, WIDTH, Look, looks, save, style
 from harness.report.names import Variant, data_of, declared_as
 from harness.report.published import Published
 from harness.report.roc import roc_and_histogram
+from harness.spec import digest
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -101,6 +102,13 @@ def lines(
         return figure
 
 
+def numbers_of(records: Iterable[Record]) -> str:
+    """By which the line chart of a leaderboard tells the numbers that it was drawn from: a digest."""
+    return digest(
+        sorted([[str(record.key), {s: m.auroc for s, m in record.scores.items()}] for record in records], key=str)
+    )
+
+
 def draw(
     name: str,
     records: Sequence[Record],
@@ -124,7 +132,7 @@ def draw(
     """
     cases = [case for case in protocol.cases(declared_as(records[0])) if case.row == case.name]
     if x_label and (figure := lines(records, protocol, x_label, published)):
-        yield from save(figure, out / f"{name}-lines")
+        yield from save(figure, out / f"{name}-lines", numbers_of(records))
     for case in cases:
         for anomaly_set in case.anomalies:
             here = [r for r in records if (r.case, r.anomaly_set) == (case.name, anomaly_set)]
@@ -239,13 +247,23 @@ def _draw(axes: Axes, line: Line) -> None:
 
 
 def _legend(drawn: Sequence[Line]) -> list[Line2D]:
-    """The lines, and in grey what else there is to see."""
+    """The lines, and in grey what else there is to see. Bars of one seed say less than those of several, and are
+    shorter for it: where a figure has both, the lines tell of which they are."""
     from matplotlib.lines import Line2D
 
     alone = {"linestyle": "none", "markerfacecolor": "none", "color": GREY}
-    looks_drawn = dict.fromkeys(line.look for line in drawn)
-    handles = [Line2D([], [], **look.line | {"label": look.lines(LEGEND_WIDTH)}) for look in looks_drawn]
-    handles.append(Line2D([], [], marker="|", markersize=9, label="95 % interval", **alone))
+    seeds: dict[Look, set[int]] = {}
+    for line in drawn:
+        numbers = [one.seeds for _, one in (*line.ours, *line.partitions) if one]
+        seeds.setdefault(line.look, set()).update(numbers)
+    every = set().union(*seeds.values())
+    mixed = 1 in every and len(every) > 1
+    handles = [
+        Line2D([], [], **look.line | {"label": look.lines(LEGEND_WIDTH, ", one seed" * (mixed and own == {1}))})
+        for look, own in seeds.items()
+    ]
+    interval = "95 % interval" + ", one seed" * (every == {1})
+    handles.append(Line2D([], [], marker="|", markersize=9, label=interval, **alone))
     if any(line.paper for line in drawn):
         handles.append(Line2D([], [], marker="o", label="the paper's number", **alone))
     if any(line.partitions for line in drawn):

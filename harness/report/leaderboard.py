@@ -13,7 +13,7 @@ from harness.records import Record, slug
 from harness.report.cells import average_cell, table_cell
 from harness.report.comparable import check_comparable
 from harness.report.names import KNN, Variant, data_of, declared_as, headings
-from harness.report.notes import PART, bold_note, notes_of
+from harness.report.notes import PART, TOGETHER, bold_note, notes_of
 from harness.report.table import Cell, Table
 from harness.report.ties import Entry, Scores, best_of_each
 from harness.spec import digest
@@ -158,6 +158,8 @@ def _table(
     notes = notes_of(records, protocol, seeds, settings)
     if any(cell.text.endswith(")") for line in lines for cell in line.cells if cell.value is not None):
         notes.insert(1, PART)
+    if together := [f"{name} ({len(row)})" for name, row in in_row.items() if len(row) > 1 and name in names]:
+        notes.insert(1, TOGETHER.format(rows=", ".join(together)))
     by_set = [[line for line in lines if line.anomaly_set == name] for name in sets]
     if scores and (compared := _embolden(by_set, scores)):
         place = "column" if layout.rows == "methods" else "row"

@@ -34,6 +34,8 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 GREY = "#666666"
 LONG_DECIMAL = re.compile(r"(\d\.\d\d)\d{3,}")
 HASHED_ID = re.compile(r'(?<=["#])[a-z][0-9a-f]{10}(?=[")])')
+SOURCE = "Source"
+"""The PNG text that tells what a figure was drawn from."""
 WIDTH = 7.2
 """Inches: a page of two columns."""
 STYLE = {
@@ -124,14 +126,21 @@ def style() -> Iterator[None]:
         yield
 
 
-def save(figure: Figure, path: Path) -> list[Path]:
+def save(figure: Figure, path: Path, source: str = "") -> list[Path]:
     """Write a figure as `path`.svg and `path`.png, without the date; the files written.
+
+    Args:
+        source: what the PNG carries, to tell what it was drawn from: `source_of`.
 
     Raises:
         HarnessError: they can't be written.
     """
     from PIL import Image
+    from PIL.PngImagePlugin import PngInfo
 
+    told = PngInfo()
+    if source:
+        told.add_text(SOURCE, source)
     svg, png = (path.with_name(f"{path.name}.{ending}") for ending in ("svg", "png"))
     text, pixels = io.StringIO(), io.BytesIO()
     ids: dict[str, str] = {}
@@ -146,7 +155,18 @@ def save(figure: Figure, path: Path) -> list[Path]:
         # Matplotlib names an element after every digit of its place, and the last digit is the layout's noise.
         named = HASHED_ID.sub(lambda found: ids.setdefault(found[0], f"{path.name}-{len(ids)}"), short)
         svg.write_text(named, encoding="utf-8")
-        Image.open(pixels).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(png, optimize=True)
+        Image.open(pixels).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(png, optimize=True, pnginfo=told)
     except OSError as error:
         raise HarnessError(f"{path.parent}: can't write there: {error}") from None
     return [svg, png]
+
+
+def source_of(png: Path) -> str:
+    """What the PNG of a figure was drawn from, as it was saved; empty if it doesn't tell, or is none."""
+    from PIL import Image
+
+    try:
+        with Image.open(png) as image:
+            return str(image.info.get(SOURCE, ""))
+    except OSError:
+        return ""

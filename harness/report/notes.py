@@ -13,6 +13,8 @@ from harness.spec import check
 
 ORIGINS = {"paper": "The paper", "inferred": "Inferred from the paper", "proposed": "Not in the paper"}
 """What is said of where a note's choice comes from."""
+TOGETHER = "The mean of several cases: {rows}. Its ± is over seeds, and says nothing of how far these cases are apart."
+"""What is said of rows of a table that are of more than one case."""
 PART = "(n/m): the mean of n runs, where m would be one for each seed and case."
 
 

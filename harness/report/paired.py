@@ -112,7 +112,13 @@ def _pairs(
 
 
 def check_images(a: Entry, b: Entry) -> None:
-    """Refuse to compare numbers of two tables that are not of the same images in the same order."""
+    """Refuse to compare numbers that are not of the same images in the same order."""
+    if len(a.cases) != len(b.cases):
+        one, other = a.cases[0][0], b.cases[0][0]
+        raise HarnessError(
+            f"{label(one)} and {label(other)} can't be compared: the one is of {len(a.cases)} case(s) together, the "
+            f"other of {len(b.cases)}"
+        )
     for one, other in zip(a.cases, b.cases, strict=True):
         images, its = (
             (record.digests.get("dataset"), record.n_normal, record.n_anomaly, record.order)

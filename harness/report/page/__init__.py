@@ -170,6 +170,7 @@ def _cell(cell: Cell, board: Leaderboard, evidence: Evidence, line: Line, place:
     where = board.places[place]
     average = board.averaged and place == len(board.places) - 1
     paper = evidence.paper(line, AVERAGE if average else where)
+    cases = _cases(board, line, place)
     return {
         "kind": kind,
         "place": where,
@@ -178,7 +179,8 @@ def _cell(cell: Cell, board: Leaderboard, evidence: Evidence, line: Line, place:
         "value": None if cell.value is None else rounded(cell.value),
         "bold": cell.bold,
         "paper": paper_data(paper) if paper else None,
-        "entries": [evidence.entry(line, case, records) for case, records in _cases(board, line, place)],
+        "entries": [evidence.entry(line, case, records) for case, records in cases],
+        "mean": evidence.mean(line, [records for _, records in cases], paper) if len(cases) > 1 else None,
     }
 
 

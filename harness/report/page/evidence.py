@@ -7,12 +7,11 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import quoted
-from harness.metrics import over_seeds
 from harness.paths import protocol_files
 from harness.protocol import Case
 from harness.records import Key, Record
-from harness.report.cells import shown_value
-from harness.report.compare import Compared, compare_rows, estimate
+from harness.report.cells import shown_value, summary
+from harness.report.compare import Compared, Estimate, compare_rows, estimate, mean_of
 from harness.report.leaderboard import Leaderboard, Line
 from harness.report.names import data_of, declared_as
 from harness.report.published import Published
@@ -47,6 +46,7 @@ class Evidence:
         self._described: list[dict[str, Any]] = []
         self._entries: dict[tuple, int] = {}
         self._numbers: list[dict[str, Any]] = []
+        self._means: list[dict[str, Any]] = []
         self._loaded: tuple[Key, Mapping[str, np.ndarray]] | None = None
 
     def begin(self, board: Leaderboard) -> None:
@@ -78,9 +78,17 @@ class Evidence:
             self._numbers.append(self._describe(line, case, sorted(records, key=lambda record: record.seed)))
         return self._entries[key]
 
+    def mean(self, line: Line, cases: Sequence[Sequence[Record]], paper: Compared | None) -> int:
+        """The number of what a line shows for several cases together."""
+        ours = mean_of([estimate(records, line.score) for records in cases])
+        found = _estimated(ours, [list(records) for records in cases], line.score)
+        self._means.append(found | ({"paper": paper_data(paper)} if paper else {}))
+        return len(self._means) - 1
+
     def data(self) -> dict[str, Any]:
         """Everything that was gathered."""
-        return {"boards": self._boards, "facts": self._facts, "runs": self._described, "entries": self._numbers}
+        gathered = {"boards": self._boards, "facts": self._facts, "runs": self._described}
+        return gathered | {"entries": self._numbers, "means": self._means}
 
     def _describe(self, line: Line, case: Case, records: list[Record]) -> dict[str, Any]:
         values = [shown_value(record, line.score) for record in records]
@@ -97,10 +105,7 @@ class Evidence:
             "values": [None if value is None else rounded(value) for value in values],
             "numbers": [_numbers(record, line.score) for record in records],
         }
-        if ours := estimate(records, line.score):
-            summary = over_seeds([value for value in values if value is not None])
-            std = None if summary.std is None else rounded(summary.std)
-            found |= {"mean": rounded(summary.mean), "std": std, "interval": [rounded(ours.low), rounded(ours.high)]}
+        found |= _estimated(estimate(records, line.score), [records], line.score)
         if compared := self.paper(line, case.name):
             found["paper"] = paper_data(compared)
         scored = [record for record in records if line.score in record.scores]
@@ -169,6 +174,16 @@ def paper_data(compared: Compared) -> dict[str, Any]:
         "verdict": compared.verdict,
         "note": printed.note,
     }
+
+
+def _estimated(ours: Estimate | None, cases: list[list[Record]], score: str) -> dict[str, Any]:
+    """Mean, deviation over seeds, 95 % interval, and of how many seeds; nothing where there is no number."""
+    shown = summary(cases, score)
+    if not ours or not shown:
+        return {}
+    std = None if shown.std is None else rounded(shown.std)
+    interval = [rounded(ours.low), rounded(ours.high)]
+    return {"mean": rounded(shown.mean), "std": std, "interval": interval, "seeds": ours.seeds}
 
 
 def _numbers(record: Record, score: str) -> list[float] | None:

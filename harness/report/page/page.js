@@ -24,7 +24,7 @@ function makeSortable(table) {
   for (const head of heads) {
     const column = Number(head.dataset.column);
     const cycle = column ? ["descending", "ascending"] : ["ascending", "descending"];
-    const button = el("button", { type: "button", class: "sort" }, ...head.childNodes);
+    const button = el("button", { type: "button", class: "sort", tabindex: -1 }, ...head.childNodes);
     head.append(button);
     button.addEventListener("click", () => {
       const order = cycle[cycle.indexOf(head.getAttribute("aria-sort")) + 1];
@@ -47,7 +47,10 @@ function sorted(rows, column, direction) {
 
 const FILTERS = ["protocol", "dataset", "recipe", "find"];
 
-function filter() {
+// The table that the address leads to: its own anchor, or beside filters.
+const aimedAt = () => (location.hash.includes("=") ? new URLSearchParams(location.hash.slice(1)).get("table") : location.hash.slice(1));
+
+function filter(at = "") {
   const wanted = new FormData(form);
   const methods = wanted.getAll("method");
   const wants = search(wanted.get("find") ?? "");
@@ -79,8 +82,9 @@ function filter() {
   form.querySelector("output").textContent = shown < tables.length ? `${shown} of ${tables.length} tables` : "";
   const kept = new URLSearchParams(FILTERS.filter((name) => wanted.get(name)).map((name) => [name, wanted.get(name)]));
   methods.forEach((name) => kept.append("method", name));
-  form.querySelector("button[type=reset]").hidden = !kept.size;
   if (form.elements.paper && !form.elements.paper.checked) kept.set("paper", "off");
+  form.querySelector("button[type=reset]").hidden = !kept.size;
+  if (kept.size && at) kept.set("table", at);
   if (kept.size || location.hash.includes("=")) history.replaceState(null, "", kept.size ? `#${kept}` : "#");
 }
 
@@ -106,11 +110,20 @@ function search(query) {
 }
 
 function restore() {
-  if (!location.hash.includes("=")) return;
+  const anchor = location.hash.length > 1 && !location.hash.includes("=");
+  if (anchor) return;  // which leaves the filters as they are
   const kept = new URLSearchParams(location.hash.slice(1));
   for (const name of FILTERS) if (form.elements[name]) form.elements[name].value = kept.get(name) ?? "";
   for (const box of form.querySelectorAll("[name=method]")) box.checked = kept.getAll("method").includes(box.value);
   if (form.elements.paper) form.elements.paper.checked = kept.get("paper") !== "off";
+}
+
+// What the address says.
+function show() {
+  const table = aimedAt();
+  restore();
+  filter(table);
+  document.getElementById(table)?.scrollIntoView();
 }
 
 function chooseTheme() {
@@ -142,6 +155,7 @@ function makeOpenable(table) {
       el("span", { class: "unseen" }, `${REASONS[cell.className] ?? ""}: evidence for ${name}`));
     if (REASONS[cell.className]) button.title = (numbers.length === 1 && state(first).reasons.join("; ")) || REASONS[cell.className].trim();
     cell.append(button);
+    cell.classList.add("opens");
     button.addEventListener("click", () => {
       if (numbers.length > 1) showSeveral(name, numbers, cell);
       else showOne(first);
@@ -150,26 +164,29 @@ function makeOpenable(table) {
     });
   }
   table.addEventListener("keydown", (event) => move(event, table));
-  table.addEventListener("focusin", (event) => { if (event.target.matches("button.open")) enter(table, event.target); });
+  table.addEventListener("focusin", (event) => { if (event.target.matches("button")) enter(table, event.target); });
 }
 
-// Tab goes from table to table; within one, arrows do.
+// Tab goes from table to table; within one, arrows go from number to number, and to the heads that sort.
 function enter(table, button) {
   const shown = (one) => one && !one.closest("[hidden]");
-  const before = table.querySelector("button.open[tabindex='0']");
-  const reached = button ?? (shown(before) ? before : [...table.querySelectorAll("button.open")].find(shown));
+  const before = table.querySelector("button[tabindex='0']");
+  const first = (kind) => [...table.querySelectorAll(`button.${kind}`)].find(shown);
+  const reached = button ?? (shown(before) ? before : first("open") ?? first("sort"));
   if (before) before.tabIndex = -1;
   if (reached) reached.tabIndex = 0;
 }
 
 function move(event, table) {
   const step = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] }[event.key];
-  const cell = event.target.closest("td");
-  if (!step || !cell || event.ctrlKey || event.altKey || event.metaKey) return;
+  const at = event.target.closest("button");
+  if (!step || !at || event.ctrlKey || event.altKey || event.metaKey) return;
   event.preventDefault();
-  const rows = [...table.rows].filter((row) => !row.hidden && !row.parentNode.hidden);
-  const cells = rows.map((row) => [...row.cells].map((one) => (one.hidden ? null : one.querySelector("button.open"))));
-  let [y, x] = [rows.indexOf(cell.parentNode), cell.cellIndex];
+  // All heads are one row, be they in two.
+  const heads = [...table.querySelectorAll("thead [data-column]")].sort((a, b) => a.dataset.column - b.dataset.column);
+  const rows = [...table.rows].filter((row) => row.parentNode !== table.tHead && !row.hidden && !row.parentNode.hidden);
+  const cells = [heads, ...rows.map((row) => [...row.cells])].map((row) => row.map((one) => (one.hidden ? null : one.querySelector("button"))));
+  let y = cells.findIndex((row) => row.includes(at)), x = cells[y].indexOf(at);
   do { y += step[0]; x += step[1]; } while (cells[y] && x in cells[y] && !cells[y][x]);
   cells[y]?.[x]?.focus();
 }
@@ -190,9 +207,12 @@ function about(entry) {
 
 function showSeveral(title, numbers, cell) {
   const one = data.entries[numbers[0]];
+  const values = numbers.map((number) => data.entries[number].mean);
+  const range = `, which range from ${three(Math.min(...values))} to ${three(Math.max(...values))}.`;
+  const mean = data.means[cell.dataset.mean];
   dialog.replaceChildren(
-    head(title, about(one).slice(0, 3)),
-    el("p", {}, `The mean of ${numbers.length} cases` + (cell.dataset.value ? `: ${three(Number(cell.dataset.value))}.` : ", which needs a number of each.")),
+    head(title, about(one).slice(0, 3)), el("div", { class: "numbers" }, ...figures(mean, isRate(one) ? one.score : "AUROC")),
+    el("p", {}, `The mean of ${numbers.length} cases` + (mean.mean === undefined ? ", which needs a number of each." : range)),
     el("ul", { class: "several" }, numbers.map((number) => {
       const entry = data.entries[number];
       const button = el("button", { type: "button" }, entry.case, el("span", {}, entry.mean === undefined ? state(entry).word : three(entry.mean)));
@@ -235,14 +255,23 @@ function summary(entry) {
     found.push(el("div", { class: failed ? "why failed" : "why" }, el("b", {}, word),
       ...reasons.map((reason) => el("p", {}, reason)),
       entry.command && el("p", {}, `There is no record of it. To make one${entry.command.includes("--protocol protocols/") ? ", in the folder of this page" : ""}: `, el("code", {}, entry.command))));
-  } else {
-    const spread = entry.std === null ? "one seed" : `± ${three(entry.std)} over ${entry.values.filter((value) => value !== null).length} seeds`;
-    found.push(figure(entry.numbers.some(Boolean) ? "AUROC" : entry.score, three(entry.mean), spread, "main"));
-    found.push(figure("95 % interval", entry.interval.map(three).join(" – ")));
   }
-  if (entry.paper) {
-    found.push(figure(`the paper, ${entry.paper.table}`, entry.paper.printed, entry.paper.note, "paper"));
-    if (entry.paper.difference !== null) found.push(figure("ours − paper", signed(entry.paper.difference), entry.paper.verdict, "paper"));
+  return [...found, ...figures(entry, isRate(entry) ? entry.score : "AUROC")];
+}
+
+// Whether a number is no AUROC, but a share of images.
+const isRate = (entry) => !entry.numbers.some(Boolean);
+
+// One seed tells nothing of others, and neither does its interval.
+function figures({ mean, std, interval, seeds, paper }, name) {
+  const found = [], alone = seeds === 1;
+  if (mean !== undefined) {
+    found.push(figure(name, three(mean), std === null ? (alone ? "one seed" : "") : `± ${three(std)} over ${seeds} seeds`, "main"));
+    found.push(figure("95 % interval", interval.map(three).join(" – "), alone ? "for other test images, not for other seeds" : ""));
+  }
+  if (paper) {
+    found.push(figure(`the paper, ${paper.table}`, paper.printed, paper.note, "paper"));
+    if (paper.difference !== null) found.push(figure("ours − paper", signed(paper.difference), paper.verdict + (alone ? ", by one seed" : ""), "paper"));
   }
   return found;
 }
@@ -318,7 +347,10 @@ function strips(entry) {
   const run = data.runs[entry.runs[entry.numbers.findIndex(Boolean)]];
   const key = run.facts.digests === undefined ? "" : data.facts[run.facts.digests].dataset;
   const source = pictures[key], four = source?.strips?.[entry.pictures];
-  if (!four) return source?.note ? [el("p", { class: "note" }, source.note + ".")] : [];
+  if (!four) {
+    const why = source && (source.note ?? "no pictures of this one, since the data set was not at hand when it was published");
+    return why ? [el("p", { class: "note" }, why + ".")] : [];
+  }
   if (!atlases.has(key)) {
     atlases.set(key, new Image());
     atlases.get(key).src = source.atlas;
@@ -393,16 +425,23 @@ const [data, pictures] = await Promise.all(["data", "pictures"].map(unpacked));
 for (const node of document.querySelectorAll(".scripted, .unscripted")) node.hidden = !node.hidden;
 tables.forEach(makeSortable);
 tables.forEach(makeOpenable);
-restore();
-filter();
-form.addEventListener("input", filter);
+show();
+form.addEventListener("input", () => filter());
 form.addEventListener("submit", (event) => event.preventDefault());
 form.addEventListener("reset", (event) => {
   event.preventDefault();
   for (const name of FILTERS) if (form.elements[name]) form.elements[name].value = "";
   for (const box of form.querySelectorAll("[name=method]")) box.checked = false;
+  if (form.elements.paper) form.elements.paper.checked = true;
   filter();
   form.elements.find.focus();
 });
-window.addEventListener("hashchange", () => { restore(); filter(); });
-dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });
+window.addEventListener("hashchange", show);
+// A press beside the dialog closes it; one that ends there, as when text is marked, does not.
+let beside = false;
+const isBeside = ({ target, clientX: x, clientY: y }) => {
+  const box = dialog.getBoundingClientRect();
+  return target === dialog && (x < box.left || x > box.right || y < box.top || y > box.bottom);
+};
+dialog.addEventListener("pointerdown", (event) => { beside = isBeside(event); });
+dialog.addEventListener("click", (event) => { if (beside && isBeside(event)) dialog.close(); });
