@@ -9,12 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from tiny import case, harness, named, plugin
 
 from harness.metrics import Metrics
 from harness.paths import protocol_files
 from harness.records import Store
 from harness.report.publish import publish
+from harness.spec import digest
 
 TEST2 = ("--protocol", "test2", "--case", "1,2", "--seed", "0,1")
 
@@ -87,6 +89,38 @@ def test_a_record_that_contradicts_itself_is_found(copy, changes, problem):
         changes = {"digests": {part: record["digests"][part] for part in changes["digests"]}}
     path.write_text(json.dumps(record | changes))
     assert f"{path}: {problem}" in check(1)
+
+
+def test_what_is_not_of_the_recipe_or_the_code_of_its_name_is_found(copy):
+    path = sorted(copy.glob("records/test2/digits/subcluster/2*.json"))[0]
+    record = json.loads(path.read_text())
+    values = record["recipe_values"] | {"lr": 0.5}  # epochs were changed with --set, which the record tells
+    path.write_text(
+        json.dumps(record | {"recipe_values": values, "digests": record["digests"] | {"recipe": digest(values)}})
+    )
+    assert f"{path}: recipe_values: recipe small: lr is 0.5 in the record and 0.001 here" in check(1)
+    path.write_text(json.dumps(record | {"digests": record["digests"] | {"method": "0" * 16}}))
+    assert f"{path}: made with other code of subcluster than " in check(1)
+
+
+def test_one_training_is_not_taken_for_two_seeds(copy):
+    first, second = sorted(copy.glob("records/test2/digits/subcluster/2*.json"))
+    edit(second, *[(json.loads(path.read_text())["fit"] for path in (second, first))])
+    assert re.search(r"fit [0-9a-f]+ is that of seed [01], too", check(1))
+
+
+def test_line_charts_are_of_the_numbers_of_their_table(copy):
+    chart = copy / "test2-digits-small-lines.png"
+    shutil.copy(chart, copy / "test3-digits-small-lines.png")
+    assert "test3-digits-small-lines.png: there are no records of this figure" in check(1)
+    (copy / "test3-digits-small-lines.png").unlink()
+    with Image.open(chart) as image:
+        image.save(chart)
+    assert f"{chart}: not drawn from the numbers of its records" in check(1)
+    chart.unlink()
+    assert f"{chart}: missing" in check(1)
+    harness("leaderboard", "--results", copy, "--out", copy)
+    assert "everything derives" in check()
 
 
 def test_a_table_that_was_changed_is_found(copy):

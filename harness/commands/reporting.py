@@ -72,7 +72,7 @@ def leaderboard(
         from harness.report.verify import problems
 
         folder = out or Path("leaderboard")
-        found = problems(folder, protocols)
+        found = problems(folder, protocols, _plugins(plugin_paths))
         for problem in found:
             click.echo(problem)
         click.echo(f"{folder}: {len(found)} problem(s)" if found else f"{folder}: everything derives from its records")

@@ -9,8 +9,12 @@ from pydantic import ValidationError
 
 from harness.errors import HarnessError
 from harness.metrics import Metrics, measure
+from harness.plugins import Plugins
 from harness.records import Record, Store
+from harness.report.current import not_current
+from harness.report.figures import numbers_of
 from harness.report.leaderboard import Leaderboard, leaderboards, not_bundled
+from harness.report.look import source_of
 from harness.report.names import declared_as
 from harness.report.publish import PAGE, content, has_page, readme_of, text_of
 from harness.report.published import read_published
@@ -21,15 +25,20 @@ NEGLIGIBLE = 1e-9
 """By how much a number that is computed again, on another machine, may differ."""
 
 
-def problems(folder: Path, protocols: Sequence[str] = ()) -> list[str]:
+def problems(folder: Path, protocols: Sequence[str] = (), plugins: Plugins | None = None) -> list[str]:
     """Everything in a published folder that does not follow from the rest of it, one line each; none if all is well.
 
-    Each record is read strictly, its numbers are measured again from its per-image scores, and every table is made
-    again from the records and compared letter by letter. So is the page. Figures, and the curves, histograms and
-    pictures of the page, are not: they depend on the libraries that draw them. Nor can accuracies and the metrics of
-    plugins be derived from scores.
+    Each record is read strictly, its numbers are measured again from its per-image scores, and its recipe and its
+    method's code are compared with those of that name here. Every table is made again from the records and compared
+    letter by letter. So is the page. Figures, and the curves, histograms and pictures of the page, are not, since they
+    depend on the libraries that draw them: a line chart only says of which numbers it is. Nor can accuracies and the
+    metrics of plugins be derived from scores.
+
+    Args:
+        protocols: files of protocols that the folder does not carry.
+        plugins: whose methods are compared; the bundled ones, if it is left out.
     """
-    store = Store(folder, "--out")
+    store, plugins = Store(folder, "--out"), plugins or Plugins()
     files = sorted(path for path in (folder / "records").rglob("*") if not path.is_dir())
     found = [f"{path}: no record" for path in files if path.suffix != ".json"]
     records: list[Record] = []
@@ -45,7 +54,8 @@ def problems(folder: Path, protocols: Sequence[str] = ()) -> list[str]:
             if path not in store.files(record)
             else ""
         )
-        found += [f"{path}: {problem}" for problem in ([wrong] if wrong else _wrong_numbers(record, store))]
+        found += [f"{path}: {problem}" for problem in ([wrong] if wrong else _wrong_record(record, store, plugins))]
+    found += _same_fit(records, store)
     found += [f"{path}: the scores of no record" for path in store.unused_scores()]
     needed = not_bundled(records)
     for path in sorted((folder / "protocols").glob("*")):
@@ -61,7 +71,7 @@ def problems(folder: Path, protocols: Sequence[str] = ()) -> list[str]:
     return found + _wrong_classes(boards, store) + _wrong_tables(boards, folder) + _wrong_page(boards, store)
 
 
-def _wrong_numbers(record: Record, store: Store) -> list[str]:
+def _wrong_record(record: Record, store: Store, plugins: Plugins) -> list[str]:
     if record.status != "ok":
         numbers = record.scores or record.metrics or record.knn_accuracy or record.accuracy is not None
         return [f"{record.status}, and has numbers all the same"] if numbers else []
@@ -71,6 +81,10 @@ def _wrong_numbers(record: Record, store: Store) -> list[str]:
         return [f"digests: lacks {', '.join(missing)}, so that nothing tells what it can be compared with"]
     if record.digests["recipe"] != digest(record.recipe_values):
         return ["recipe_values: not those that its digest of the recipe is of"]
+    return [*not_current(record, plugins), *_wrong_numbers(record, store)]
+
+
+def _wrong_numbers(record: Record, store: Store) -> list[str]:
     try:
         scores = store.scores(record)
     except HarnessError as error:
@@ -82,6 +96,17 @@ def _wrong_numbers(record: Record, store: Store) -> list[str]:
             a, b = getattr(claimed, field), getattr(true, field)
             if abs(a - b) > NEGLIGIBLE:
                 found.append(f"{name}: the record says {field} {a:.6f}, its scores say {b:.6f}")
+    return found
+
+
+def _same_fit(records: Sequence[Record], store: Store) -> list[str]:
+    """Records of one training that say it was of two seeds, and would be taken for two."""
+    firsts: dict[str, Record] = {}
+    found = []
+    for record in records:
+        first = firsts.setdefault(record.fit, record) if record.status == "ok" else record
+        if first.seed != record.seed:
+            found.append(f"{store.files(record)[0]}: fit {record.fit} is that of seed {first.seed}, too")
     return found
 
 
@@ -99,21 +124,39 @@ def _wrong_classes(boards: Sequence[Leaderboard], store: Store) -> list[str]:
 
 
 def _wrong_tables(boards: Sequence[Leaderboard], folder: Path) -> list[str]:
-    found, known = [], set()
+    files = {board.name: {folder / f"{board.name}.{form}": form for form in FORMATS} for board in boards}
+    known = {path for tables in files.values() for path in tables}
+    page_alone = has_page(folder) and not any(path.exists() for path in known)
+    found = []
     for board in boards:
-        tables = {folder / f"{board.name}.{form}": form for form in FORMATS}
-        known |= set(tables)
+        tables = files[board.name]
         present = [path for path in tables if path.exists()]
-        if not present and not has_page(folder):
-            found.append(f"{folder / board.name}.md: missing, though there are records of it")
+        if not present and not page_alone:
+            found.append(f"{folder / board.name}.md: missing, though there are records of it; write it with --out")
         for path in present:
             if path.read_bytes() != text_of([board], tables[path]).encode():
                 found.append(f"{path}: not the table that its records make; write it again with --out")
+        found += _wrong_lines(board, folder)
+    found += [
+        f"{path}: there are no records of this figure"
+        for path in sorted(folder.glob("*-lines.png"))
+        if path.name.removesuffix("-lines.png") not in files
+    ]
     own = {"README.md", PAGE}
     for path in sorted(folder.iterdir()):
         if path.suffix.removeprefix(".") in FORMATS and path not in known and path.name not in own:
             found.append(f"{path}: there are no records of this table")
     return found
+
+
+def _wrong_lines(board: Leaderboard, folder: Path) -> list[str]:
+    path = folder / f"{board.name}-lines.png"
+    if not board.protocol.table.figure or not any(record.scores for record in board.records):
+        return []
+    if not path.exists():
+        return [f"{path}: missing, though there are numbers to draw; write it with --out"]
+    same = source_of(path) == numbers_of(board.records)
+    return [] if same else [f"{path}: not drawn from the numbers of its records; write it again with --out"]
 
 
 def _wrong_page(boards: Sequence[Leaderboard], store: Store) -> list[str]:
