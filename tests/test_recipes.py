@@ -47,19 +47,20 @@ def test_paper_and_fast_are_there_for_every_data_set_of_test2(dataset):
 
 DEFAULTS = {"nesterov": True, "weight_decay": 5e-4, "schedule": "cosine", "lr_end": 1e-6, "step_epochs": 10}
 DEFAULTS |= {"step_factor": 0.8, "pad": 0, "flip": False, "crop": 1, "precision": "bfloat16"}
-SGD = {"optimizer": "sgd", "lr": 0.1, "momentum": 0.9, "epochs": 200, "batch": 250}
+SGD = {"optimizer": "sgd", "lr": 0.1, "momentum": 0.9, "epochs": 200}
 ADAM = {"optimizer": "adam", "lr": 1e-3, "momentum": 0.9, "weight_decay": 0, "epochs": 20, "batch": 250}
 STEPS = {"schedule": "step", "step_epochs": 10, "step_factor": 0.8}
-CROPS = {"crop": 224 / 256, "flip": True}  # the 256 is ours
+BATCH = {"batch": 250}  # in all, or on each of two GPUs
+CROPS = BATCH | {"crop": 224 / 256}  # the 256 is ours
 
 
 @pytest.mark.parametrize(
     ("dataset", "name", "printed", "chosen"),
     [
-        ("cifar10", "paper", SGD | {"network": "wrn-28-10", "schedule": "cosine"}, {"pad": 4, "flip": True}),
-        ("imagenet", "paper", SGD | STEPS | CROPS | {"network": "resnet18-cbam"}, {}),
+        ("cifar10", "paper", SGD | {"network": "wrn-28-10", "schedule": "cosine"}, BATCH | {"pad": 4, "flip": True}),
+        ("imagenet", "paper", SGD | STEPS | {"network": "resnet18-cbam", "flip": True}, CROPS),
         ("mnist", "paper", {"network": "two-conv"}, ADAM),
-        ("mnist", "residual", {}, SGD | {"network": "wrn-10-1", "epochs": 5}),
+        ("mnist", "residual", {}, SGD | BATCH | {"network": "wrn-10-1", "epochs": 5}),
     ],
 )
 def test_a_recipe_does_what_the_paper_prints_and_the_rest_is_our_choice(dataset, name, printed, chosen):
@@ -67,6 +68,15 @@ def test_a_recipe_does_what_the_paper_prints_and_the_rest_is_our_choice(dataset,
     assert found.values_that_train() == DEFAULTS | chosen | printed
     assert found.flip == (dataset != "mnist")  # mirrored digits are other signs
     assert set(found.stated) == printed.keys()
+
+
+@pytest.mark.parametrize("dataset", ["cifar10", "cifar100"])
+@pytest.mark.parametrize("name", ["small", "fast", "paper"])
+def test_no_border_tells_a_method_what_it_is_to_find_out(dataset, name):
+    methods = ("subcluster", "rotnet", "jigsaw", "isif", "ssl")
+    padded = {method for method in methods if recipe(dataset, name, method).pad}
+    published = {"ssl"} if (dataset, name) == ("cifar10", "fast") else set()
+    assert padded == {"subcluster", "rotnet"} | published
 
 
 def test_a_recipe_like_another_has_its_values_but_for_its_own():
