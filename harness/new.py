@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 
 from harness.errors import HarnessError
-from harness.plugins import NAME, Plugins
+from harness.plugins import NAME, NO_METHOD, Plugins
 
 TEMPLATES = Path(__file__).parent / "templates"
 FILES = {
@@ -63,6 +63,10 @@ def new(kind: str, name: str, plugins: Plugins) -> tuple[list[Path], list[str]]:
     if not module.isidentifier() or keyword.iskeyword(module):
         module = f"plugin_{module}"
     registers = "dataset" if kind == "dataset" else "method"
+    if registers == "method" and name in NO_METHOD:
+        raise HarnessError(
+            f"new {kind} {name}: that means something else where a parameter takes a method; choose another"
+        )
     if name in plugins.names(registers):
         raise HarnessError(
             f"new {kind} {name}: {plugins.entry(registers, name).source.path} registers a {registers} of that name; "

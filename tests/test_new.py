@@ -84,6 +84,8 @@ REFUSED = {
     "a name that is taken": ("method", "subcluster", ["subcluster.py", "choose another"]),
     "a data set's that is taken": ("dataset", "digits", ["digits.py", "choose another"]),
     "a module that is there": ("package", "torch", ["'torch'", "installed already"]),
+    "a word for no method": ("method", "pca", ["pca", "takes a method", "choose another"]),
+    "a package of that name": ("package", "kmeans", ["kmeans", "takes a method", "choose another"]),
 }
 
 
