@@ -73,6 +73,26 @@ def test_a_results_folder_that_is_none_is_refused(here, command, place):
     assert place in line
 
 
+@pytest.mark.parametrize("option", ["protocol", "method", "case", "seed", "score", "metric", "recipe", "reporter"])
+def test_an_option_that_names_nothing_is_refused(here, option):
+    plugin()
+    assert f"--{option}: names nothing" in harness(*words("run", **{option: ""}), code=2).line
+    assert not Path("results").exists()
+
+
+def test_training_may_be_made_faster_by_nothing(here):
+    plugin()
+    harness(*words("run", **{"faster-by": ""}))
+
+
+@pytest.mark.parametrize("option", ["results", "data", "plugins"])
+def test_a_place_without_a_name_is_not_the_current_folder(here, option):
+    plugin()
+    assert f"--{option}: names nothing" in harness(*words("run", **{option: ""}), code=2).line
+    assert "--out: names nothing" in harness("leaderboard", "--out", "", code=2).line
+    assert [path.name for path in here.iterdir()] == ["mean-image.py"]
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 @pytest.mark.parametrize("device", ["cuda", "cuda:0", "cuda:7"])
 def test_a_gpu_that_is_not_there_is_refused(here, device):

@@ -84,9 +84,19 @@ def test_forget_takes_nothing_where_a_name_is_not_known(variants):
     assert counted() == 8
 
 
-@given(st.lists(st.text(st.characters(exclude_categories=("C", "Z")) | st.just(" "), min_size=1).map(str.strip)))
+@pytest.mark.parametrize("nothing", ["", " ", ",", '""'])
+def test_a_filter_that_names_nothing_is_not_one_that_lets_all_through(variants, nothing):
+    for filters in (["--method", "mean-image", "--seed", nothing], ["--case", nothing]):
+        assert "names nothing" in harness("forget", *filters, "--yes", code=2).line
+    assert counted() == 8
+
+
+@given(
+    st.lists(
+        st.text(st.characters(exclude_categories=("C", "Z")) | st.just(" ")).map(str.strip).filter(bool), min_size=1
+    )
+)
 def test_names_in_quotes_are_read_back(names):
-    names = [name for name in names if name]
     assert Comma().convert(",".join(map(quoted, names)), None, None) == tuple(names)
 
 

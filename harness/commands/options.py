@@ -11,6 +11,7 @@ import click
 
 from harness.commands import completion
 from harness.commands.completion import of_plugins
+from harness.errors import HarnessError
 
 
 class Comma(click.ParamType):
@@ -18,9 +19,9 @@ class Comma(click.ParamType):
 
     name = "a,b,…"
 
-    def __init__(self, kind: type = str, known: completion.Names = lambda ctx: ()):
-        """`known` is what the shell completes."""
-        self.kind, self.known = kind, known
+    def __init__(self, kind: type = str, known: completion.Names = lambda ctx: (), may_be_empty: bool = False):
+        """`known` is what the shell completes. What names nothing is refused, unless that `may_be_empty`."""
+        self.kind, self.known, self.may_be_empty = kind, known, may_be_empty
 
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
@@ -32,12 +33,38 @@ class Comma(click.ParamType):
             return value
         try:
             (parts,) = csv.reader([" ".join(str(value).splitlines())], skipinitialspace=True, strict=True)
-            return tuple(self.kind(part) for part in map(str.strip, parts) if part)
+            named = tuple(self.kind(part) for part in map(str.strip, parts) if part)
         except csv.Error:
             said = f"{str(value)[:80]!r}: names with commas between them; a name with a comma in double quotes"
             self.fail(said, param, ctx)
         except ValueError:
             self.fail(f"{str(value)[:80]!r}: write whole numbers with commas, as in 0,1,2", param, ctx)
+        return named if self.may_be_empty else something(named, param)
+
+
+class Place(click.ParamType):
+    """A path, or a name in whose place a path may stand."""
+
+    name = "path"
+
+    def __init__(self, kind: type = Path):
+        self.kind = kind
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return self.kind(something(value, param))
+
+
+def something(value: Any, param: click.Parameter | None) -> Any:
+    """The value of an option, if it names anything: `--seed "$SEED"` without a SEED does not mean all seeds, nor
+    `--results "$DIR"` the current folder.
+
+    Raises:
+        HarnessError: it does not.
+    """
+    if not value:
+        option = f"{param.opts[0]}: " if param else ""
+        raise HarnessError(f"{option}names nothing; write what is meant, or leave the option out")
+    return value
 
 
 def options(*decorators: Callable) -> Callable:
@@ -55,14 +82,14 @@ plugin_option = click.option(
     "--plugins",
     "plugin_paths",
     multiple=True,
-    type=Path,
+    type=Place(),
     metavar="DIR_OR_FILE",
     help="More plugins: a .py file or a folder of them.",
 )
 results_option = click.option(
-    "--results", default="results", show_default=True, type=Path, help="The folder that records are kept in."
+    "--results", default="results", show_default=True, type=Place(), help="The folder that records are kept in."
 )
-data_option = click.option("--data", default="data", show_default=True, type=Path, help="The folder of the data sets.")
+data_option = click.option("--data", default="data", show_default=True, type=Place(), help="The folder of the data sets.")
 settings_option = click.option(
     "--set",
     "settings",
@@ -95,6 +122,8 @@ request_options = options(
     click.option("--seed", type=Comma(int), default="0", show_default=True, help="As in 0,1,2."),
     click.option(
         "--recipe",
+        type=Place(str),
+        metavar="NAME_OR_FILE",
         shell_complete=lambda ctx, param, incomplete: completion.matching(completion.recipes, ctx, incomplete),
         help="As in fast or ./my.toml; by default the data set's first. See: harness list recipes.",
     ),

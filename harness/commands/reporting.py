@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from harness.commands.filters import chosen, filter_options, filtered
-from harness.commands.options import data_option, plugin_option
+from harness.commands.options import Place, data_option, plugin_option
 from harness.errors import HarnessError
 
 if TYPE_CHECKING:
@@ -44,7 +44,9 @@ def results(form: str, **filters: Any) -> None:
 @click.command()
 @filter_options
 @form_option
-@click.option("--out", type=Path, help="Publish here: the tables, and the records and scores that they are made from.")
+@click.option(
+    "--out", type=Place(), help="Publish here: the tables, and the records and scores that they are made from."
+)
 @click.option("--check", is_flag=True, help="Derive all that is published in --out (or leaderboard/) again.")
 @data_option
 @plugin_option

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--faster-by",
-    type=Comma(),
+    type=Comma(may_be_empty=True),
     default=",".join(kit.FASTER_BY_DEFAULT),
     show_default=True,
     help=f"What training may use that changes nothing but rounding, of {', '.join(kit.FASTER_BY)}.",
@@ -212,9 +212,6 @@ def _planned(
     from harness.records import Store
 
     plural = {name: f"{name}s" for name in ("protocol", "method", "case", "seed", "score", "metric")}
-    for name in ("protocol", "method", "seed"):
-        if not wanted[name]:
-            raise HarnessError(f"--{name}: names nothing")
     request = Request(**{plural.get(name, name): value for name, value in wanted.items()})
     plugins, store = Plugins(plugin_paths), Store(results)
     plan = make_plan(request, plugins, store)
