@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import case, fits, harness, named, plugin, scorings, spy
+from tiny import case, fits, harness, named, plugin, scorings, spy, write_toml
 
 RUN = {"--protocol": "test2", "--method": "mean-image", "--case": "1", "--plugins": "mean-image.py"}
 
@@ -91,6 +91,22 @@ def test_a_place_without_a_name_is_not_the_current_folder(here, option):
     assert f"--{option}: names nothing" in harness(*words("run", **{option: ""}), code=2).line
     assert "--out: names nothing" in harness("leaderboard", "--out", "", code=2).line
     assert [path.name for path in here.iterdir()] == ["mean-image.py"]
+
+
+def test_a_tilde_is_the_home_folder_wherever_it_is_written(here, monkeypatch):
+    home = here / "home"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    plugin(file="home/mean-image.py")
+    named({"1": case(["0"], "5")}).rename(home / "mine.toml")
+    write_toml(home / "quick.toml", {"network": "two-conv", "lr": 0.01, "epochs": 1, "batch": 32})
+    mine = {"protocol": "test2,~/mine.toml", "method": "~/mean-image.py", "plugins": "~/mean-image.py"}
+    harness(*words("run", **mine, recipe="~/quick.toml", results="~/found", data="~/data"))
+    out = harness("leaderboard", "--protocol", "~/mine.toml", "--results", "~/found", "--out", "~/shown").err
+    assert f"{home}/shown: 1 record(s) added" in out
+    assert {path.name for path in home.iterdir()} > {"found", "shown"}
+    assert [path.name for path in here.iterdir()] == ["home"]
+    assert f"{home}/data/MNIST" in harness("data", "verify", "mnist", "--data", "~/data", code=2).line
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

@@ -9,14 +9,14 @@ import click
 
 from harness.commands import completion
 from harness.commands.completion import of_plugins
-from harness.commands.options import Comma, options, results_option
+from harness.commands.options import Comma, at_home, options, results_option
 from harness.errors import HarnessError, suggest
 
 if TYPE_CHECKING:
     from harness.records import Record
 
 filter_options = options(
-    click.option("--protocol", type=Comma(known=completion.protocols), default=(), help="Only these."),
+    click.option("--protocol", type=Comma(at_home, known=completion.protocols), default=(), help="Only these."),
     click.option("--dataset", type=Comma(known=of_plugins("dataset")), default=(), help="Only these."),
     click.option("--method", type=Comma(known=of_plugins("method")), default=(), help="Only these."),
     click.option("--case", type=Comma(), default=(), help="Only these."),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,9 @@ class Comma(click.ParamType):
 
     name = "a,b,…"
 
-    def __init__(self, kind: type = str, known: completion.Names = lambda ctx: (), may_be_empty: bool = False):
+    def __init__(
+        self, kind: Callable[[str], Any] = str, known: completion.Names = lambda ctx: (), may_be_empty: bool = False
+    ):
         """`known` is what the shell completes. What names nothing is refused, unless that `may_be_empty`."""
         self.kind, self.known, self.may_be_empty = kind, known, may_be_empty
 
@@ -43,7 +46,7 @@ class Comma(click.ParamType):
 
 
 class Place(click.ParamType):
-    """A path, or a name in whose place a path may stand."""
+    """A path, or a name in whose place a path may stand; see `at_home`."""
 
     name = "path"
 
@@ -51,7 +54,13 @@ class Place(click.ParamType):
         self.kind = kind
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        return self.kind(something(value, param))
+        return self.kind(at_home(something(value, param)))
+
+
+def at_home(text: str) -> str:
+    """A path with the home folder in the place of `~`, which a shell leaves as it is in `--results=~/x` or `a,~/x`; any
+    other text as it is."""
+    return os.path.expanduser(text)  # pathlib's raises where there is no such home
 
 
 def something(value: Any, param: click.Parameter | None) -> Any:
@@ -89,7 +98,9 @@ plugin_option = click.option(
 results_option = click.option(
     "--results", default="results", show_default=True, type=Place(), help="The folder that records are kept in."
 )
-data_option = click.option("--data", default="data", show_default=True, type=Place(), help="The folder of the data sets.")
+data_option = click.option(
+    "--data", default="data", show_default=True, type=Place(), help="The folder of the data sets."
+)
 settings_option = click.option(
     "--set",
     "settings",
@@ -102,7 +113,7 @@ request_options = options(
     click.option(
         "--protocol",
         required=True,
-        type=Comma(known=completion.protocols),
+        type=Comma(at_home, known=completion.protocols),
         help="Names or .toml paths, as in test2 or ./my.toml.",
     ),
     click.option(
