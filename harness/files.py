@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 import signal
 import tempfile
 import threading
@@ -17,6 +18,8 @@ from harness.errors import Unwritable
 
 ABANDONED = 3600.0
 """Seconds after which a half-written file belongs to no process any more."""
+HALF_WRITTEN = re.compile(r"\.[a-z0-9_]{8}\.part")
+"""The names of such files, as `tempfile` draws them: a download that is not done may be called `.thesis.pdf.part`."""
 
 
 @contextlib.contextmanager
@@ -91,10 +94,10 @@ def locked(path: Path) -> Iterator[bool]:
 
 
 def sweep(folder: Path) -> None:
-    """Remove what processes that were killed have left half-written, long ago enough."""
+    """Remove what processes that were killed have left half-written, long ago enough, in a folder of our own."""
     # Not by rglob, which raises where another process has just removed a folder.
     for place, _, names in os.walk(folder):
-        for part in (Path(place, name) for name in names if name.startswith(".") and name.endswith(".part")):
+        for part in (Path(place, name) for name in names if HALF_WRITTEN.fullmatch(name)):
             with contextlib.suppress(OSError):
                 if time.time() - part.stat().st_mtime > ABANDONED:
                     part.unlink()

@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     import numpy as np
 
 SCHEMA = 1
+FOLDERS = ("records", "scores", "superseded", "protocols", "fits", "checkpoints", "failures")
+"""What is written whole."""
 NAMED = re.compile(rb'"scores_sha256": *"([0-9a-f]{64})"')
 """Where the file of a record names its scores."""
 
@@ -177,7 +179,8 @@ class Store:
                 pass
         except OSError as error:
             raise HarnessError(f"--results {self.root}: can't write there: {error.strerror}") from None
-        sweep(self.root)
+        for name in FOLDERS:  # and nowhere else: --results may name a folder that holds more than results
+            sweep(self.root / name)
 
     def path(self, key: Key) -> str:
         """Where the record of a key is, without its ending. Names can't leave the folder."""

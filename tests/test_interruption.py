@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -13,7 +14,7 @@ from kept import differences, kept
 from tiny import MEAN, harness, plugin
 
 from harness.executors import local
-from harness.files import sweep, write_whole
+from harness.files import sweep, whole_file, write_whole
 from harness.planning import Request, make_plan
 from harness.plugins import Plugins
 from harness.records import Store
@@ -76,15 +77,34 @@ def test_whatever_write_a_run_is_killed_in_it_ends_as_if_it_had_not_been(here):
     assert "Traceback" not in log
 
 
-def test_what_was_half_written_when_a_process_was_killed_is_cleared_away_in_time(here):
-    write_whole(Path("results/whole"), b"data")
-    old, new = Path("results/fits/.old.part"), Path("results/.new.part")
-    for path in (old, new):
+def half_written(folder: str, monkeypatch) -> Path:
+    """A file as a process leaves it that is killed while it writes."""
+    before = set(Path(folder).glob(".*"))
+    with monkeypatch.context() as patched, contextlib.suppress(KeyError), whole_file(Path(folder, "whole")):
+        patched.setattr(os, "unlink", lambda path: None)
+        raise KeyError
+    (left,) = set(Path(folder).glob(".*")) - before
+    return left
+
+
+def test_what_was_half_written_when_a_process_was_killed_is_cleared_away_in_time(here, monkeypatch):
+    write_whole(Path("results/fits/whole"), b"data")
+    old, new, deep = (half_written(f"results/{place}", monkeypatch) for place in ("fits", "fits", "checkpoints/some"))
+    for path in (old, deep):
+        os.utime(path, (0, 0))
+    Store(Path("results")).prepare()
+    assert {path.name for path in Path("results").rglob("*") if path.is_file()} == {new.name, "whole"}
+
+
+def test_what_others_have_half_written_is_theirs(here, monkeypatch):
+    theirs = [Path("Downloads/.thesis.pdf.part"), Path("fits/.thesis.pdf.part"), Path("fits/mine.part")]
+    theirs += [half_written(place, monkeypatch) for place in (".", "Downloads", "Downloads/fits")]
+    for path in theirs:
         path.parent.mkdir(exist_ok=True)
         path.touch()
-    os.utime(old, (0, 0))
-    sweep(Path("results"))
-    assert {path.name for path in Path("results").rglob("*") if path.is_file()} == {".new.part", "whole"}
+        os.utime(path, (0, 0))
+    Store(Path()).prepare()
+    assert all(path.exists() for path in theirs)
 
 
 def test_a_folder_that_goes_while_it_is_swept_is_no_error(here, monkeypatch):
