@@ -58,6 +58,19 @@ def write_whole(path: Path, data: bytes) -> None:
         ) from error
 
 
+def files_below(folder: str | Path) -> Iterator[str]:
+    """The files below a folder, also by links to folders, but for hidden ones: macOS writes a `._x.json` beside each
+    `x.json` on a disk that is not its own."""
+    seen: set[str] = set()
+    for place, folders, names in os.walk(folder, followlinks=True):
+        if (real := os.path.realpath(place)) in seen:  # a link leads to where it is, say
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield from (os.path.join(place, name) for name in names if not name.startswith("."))
+
+
 def sha256(data: bytes) -> str:
     """What tells a whole file from a damaged one: 64 hex digits."""
     return hashlib.sha256(data).hexdigest()

@@ -30,7 +30,7 @@ from pydantic import Field, ValidationError
 
 from harness.arrays import npz, read_npz
 from harness.errors import HarnessError
-from harness.files import finishing, sha256, sweep, write_whole
+from harness.files import files_below, finishing, sha256, sweep, write_whole
 from harness.fits import Fits
 from harness.metrics import Metrics, Share
 from harness.ranks import from_ranks
@@ -227,21 +227,19 @@ class Store:
         Raises:
             HarnessError: a file is damaged; the line names it.
         """
-        found = (os.path.join(folder, name) for folder, _, names in os.walk(self._records) for name in names)
-        for paths in _batches(sorted(path for path in found if path.endswith(".json")), 1000):
+        for paths in _batches(sorted(_json_below(self._records)), 1000):
             with _garbage_left():
                 records = [self._read(path) for path in paths]
             yield from records
 
     def latest(self, dataset: str, method: str, count: int) -> list[Record]:
         """The records of a method on a data set, of any protocol, that were written last and can be read."""
-        folders = glob.glob(os.path.join(glob.escape(self._records), "*", slug(dataset), slug(method)))
-        found = [file for folder in folders for file in os.scandir(folder) if file.name.endswith(".json")]
-        newest = heapq.nlargest(count, found, key=lambda file: (file.stat().st_mtime_ns, file.name))
+        names = (glob.escape(self._records), "*", slug(dataset), slug(method), "*.json")
+        found = glob.glob(os.path.join(*names))
         records = []
-        for file in newest:
+        for path in heapq.nlargest(count, found, key=lambda path: (os.stat(path).st_mtime_ns, path)):
             with suppress(HarnessError):
-                records.append(self._read(file.path))
+                records.append(self._read(path))
         return records
 
     def scores(self, record: Record) -> dict[str, np.ndarray]:
@@ -283,11 +281,11 @@ class Store:
     def unused_scores(self) -> list[Path]:
         """The files in `scores/` that no record names, be it superseded or damaged elsewhere."""
         # Before the names, so that what is written meanwhile is not among them.
-        files = {path for path in (self.root / "scores").rglob("*") if not path.is_dir()}
+        files = set(map(Path, files_below(self.root / "scores")))
         named: set[Path] = set()
-        for path in (*Path(self._records).rglob("*.json"), *self._superseded.rglob("*.json")):
+        for path in (*_json_below(self._records), *_json_below(self._superseded)):
             with suppress(OSError):
-                named.update(self._npz(found.decode()) for found in NAMED.findall(path.read_bytes()))
+                named.update(self._npz(found.decode()) for found in NAMED.findall(Path(path).read_bytes()))
         return sorted(files - named)
 
     def drop_scores(self, hashes: Collection[str]) -> None:
@@ -328,6 +326,10 @@ class Store:
 def slug(name: str) -> str:
     """A name as part of a file name: it can't leave its folder."""
     return re.sub(r"[^A-Za-z0-9_=+-]+", "-", name)[:60] or "-"
+
+
+def _json_below(folder: str | Path) -> Iterator[str]:
+    return (path for path in files_below(folder) if path.endswith(".json"))
 
 
 def _batches(items: list[str], size: int) -> Iterator[list[str]]:

@@ -269,6 +269,29 @@ def test_a_command_that_is_interrupted_keeps_what_is_finished(here):
     ]
 
 
+def test_records_behind_a_link_are_on_record_for_plans_and_tables_alike(here):
+    harness(*RUN, "--method", plugin())
+    disk = Path("results/records/test2").rename("another-disk")
+    Path("results/records/test2").symlink_to(disk.absolute())
+    (disk / "round").symlink_to(disk.absolute())  # a link may lead to where it is
+    assert harness("plan", *RUN[1:], "--method", "./mean-image.py").statuses == ["done"]
+    assert [row["status"] for row in rows()] == ["ok"]
+    assert Store(Path("results")).unused_scores() == []
+
+
+def test_hidden_files_are_no_records(here):
+    """As macOS writes one beside each file on a disk that is not its own."""
+    harness(*RUN, "--method", plugin())
+    for path in files():
+        path.with_name(f"._{path.name}").write_bytes(b"\x00\x05\x16\x07")
+    (found,) = Store(Path("results")).latest("digits", "mean-image", 1)
+    assert [row["status"] for row in rows()] == [found.status] == ["ok"]
+    harness("leaderboard", "--out", "results")
+    for path in Path("results").glob("*.md"):
+        path.with_name(f"._{path.name}").touch()
+    assert "everything derives from its records" in harness("leaderboard", "--check", "--out", "results").out
+
+
 # --- damaged ---------------------------------------------------------------------------------------------------------
 
 

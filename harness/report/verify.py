@@ -8,6 +8,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from harness.errors import HarnessError
+from harness.files import files_below
 from harness.metrics import Metrics, measure
 from harness.plugins import Plugins
 from harness.records import Record, Store
@@ -39,7 +40,7 @@ def problems(folder: Path, protocols: Sequence[str] = (), plugins: Plugins | Non
         plugins: whose methods are compared; the bundled ones, if it is left out.
     """
     store, plugins = Store(folder, "--out"), plugins or Plugins()
-    files = sorted(path for path in (folder / "records").rglob("*") if not path.is_dir())
+    files = sorted(map(Path, files_below(folder / "records")))
     found = [f"{path}: no record" for path in files if path.suffix != ".json"]
     records: list[Record] = []
     for path in (file for file in files if file.suffix == ".json"):
@@ -58,7 +59,7 @@ def problems(folder: Path, protocols: Sequence[str] = (), plugins: Plugins | Non
     found += _same_fit(records, store)
     found += [f"{path}: the scores of no record" for path in store.unused_scores()]
     needed = not_bundled(records)
-    for path in sorted((folder / "protocols").glob("*")):
+    for path in sorted((folder / "protocols").glob("[!.]*")):
         if path.suffix != ".toml" or path.stem not in needed:
             found.append(f"{path}: the protocol of no record, or of a bundled one's name")
     if not records:
@@ -143,7 +144,7 @@ def _wrong_tables(boards: Sequence[Leaderboard], folder: Path) -> list[str]:
         if path.name.removesuffix("-lines.png") not in files
     ]
     own = {"README.md", PAGE}
-    for path in sorted(folder.iterdir()):
+    for path in sorted(folder.glob("[!.]*")):
         if path.suffix.removeprefix(".") in FORMATS and path not in known and path.name not in own:
             found.append(f"{path}: there are no records of this table")
     return found
