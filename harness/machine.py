@@ -6,12 +6,14 @@ import contextlib
 import os
 import platform
 import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from harness.errors import HarnessError
 
-CORES_LIMIT, MEMORY_LIMIT = Path("/sys/fs/cgroup/cpu.max"), Path("/sys/fs/cgroup/memory.max")
-"""Where a Linux container is told how much it may use: "200000 100000" are two cores; "max" is no limit."""
+OWN_GROUPS, GROUPS = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
+"""Where Linux tells which groups of processes this one is in, such as a container or a job of Slurm, one within the
+other; and how much each may use."""
 PROCESSOR = Path("/proc/cpuinfo")
 WIDEST = {"amx_bf16": "AMX", "avx512_bf16": "AVX-512, bfloat16", "avx512f": "AVX-512", "avx2": "AVX2"}
 """The instructions that networks are trained by, the fastest first: by them two processors of one name can differ
@@ -72,17 +74,38 @@ def threads() -> int:
 
 
 def cores() -> int:
-    """How many of the processor's cores this process may use: what PyTorch takes, but no more than a container has."""
+    """How many of the processor's cores this process may use: what PyTorch takes, but no more than its groups have."""
     found = threads()
-    with contextlib.suppress(OSError, ValueError):
-        quota, period = map(int, CORES_LIMIT.read_text().split())
-        found = min(found, max(1, quota // period))
+    for quota, period in _limits("cpu", ["cpu.max"], ["cpu.cfs_quota_us", "cpu.cfs_period_us"]):
+        if quota > 0:  # -1 is no limit
+            found = min(found, max(1, quota // period))
     return found
 
 
 def memory() -> int:
-    """Bytes of memory that the machine has, or the container."""
-    found = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    with contextlib.suppress(OSError, ValueError):
-        found = min(found, int(MEMORY_LIMIT.read_text()))
-    return found
+    """Bytes of memory that the machine has, or this process's groups."""
+    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return min([whole, *(limit for (limit,) in _limits("memory", ["memory.max"], ["memory.limit_in_bytes"]))])
+
+
+def _limits(kind: str, *ways: Sequence[str]) -> Iterator[tuple[int, ...]]:
+    """The limits of one kind that the groups of this process have.
+
+    Args:
+        ways: in which files the second and the first version of cgroups tell them.
+    """
+    for group in _groups(kind):
+        for names in ways:
+            with contextlib.suppress(OSError, ValueError):  # where there is no limit, there is no file, or "max"
+                yield tuple(int(word) for name in names for word in (group / name).read_text().split())
+
+
+def _groups(kind: str) -> Iterator[Path]:
+    """The folders of this process's groups, from its own to the outermost one that is to be seen."""
+    with contextlib.suppress(OSError):
+        for line in OWN_GROUPS.read_text().splitlines():
+            _, kinds, name = line.split(":", 2)
+            if not kinds or kind in kinds.split(","):
+                top = GROUPS / kind if kinds else GROUPS  # the first version had a tree for each kind
+                own = top / name.strip("/")
+                yield from (folder for folder in (own, *own.parents) if folder.is_relative_to(top))

@@ -167,25 +167,36 @@ def test_so_many_at_once_as_there_are_cores_and_memory_for(monkeypatch):
     assert processes.at_once(plan, ["cpu"]) == 1
 
 
-def test_a_container_has_what_it_is_allowed(monkeypatch, tmp_path):
-    limit = tmp_path / "limit"
-    monkeypatch.setattr(machine, "CORES_LIMIT", limit)
-    monkeypatch.setattr(machine, "MEMORY_LIMIT", limit)
+WHOLE = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+JOB, JOB_OF_V1 = "0::/a/job_1/step\n", "4:memory:/a/job_1/step\n3:cpuacct,cpu:/a/job_1\n2:cpuset:/\n0::/\n"
+LIMITS = {
+    "no limit": ("0::/\n", {"cpu.max": "max 100000", "memory.max": "max"}, 8, WHOLE),
+    "a container's": ("0::/\n", {"cpu.max": "250000 100000", "memory.max": "9000000"}, 2, 9000000),
+    "half a core": ("0::/\n", {"cpu.max": "50000 100000"}, 1, WHOLE),
+    "more than there is": ("0::/\n", {"cpu.max": "9900000 100000", "memory.max": f"{2 * WHOLE}"}, 8, WHOLE),
+    "the least of a job's cores": (JOB, {"a/cpu.max": "500000 100000", "a/job_1/cpu.max": "300000 100000"}, 3, WHOLE),
+    "the least of its memory": (JOB, {"a/memory.max": "9000000", "a/job_1/memory.max": "max"}, 8, 9000000),
+    "another job's": (JOB, {"a/job_2/cpu.max": "100000 100000", "a/job_2/memory.max": "7"}, 8, WHOLE),
+    "memory of v1": (JOB_OF_V1, {"memory/a/job_1/memory.limit_in_bytes": "9000000"}, 8, 9000000),
+    "no limit of v1": (JOB_OF_V1, {"memory/memory.limit_in_bytes": "9223372036854771712"}, 8, WHOLE),
+    "cores of v1": (JOB_OF_V1, {"cpu/a/cpu.cfs_quota_us": "400000", "cpu/a/cpu.cfs_period_us": "100000"}, 4, WHOLE),
+    "all cores of v1": (JOB_OF_V1, {"cpu/a/cpu.cfs_quota_us": "-1", "cpu/a/cpu.cfs_period_us": "100000"}, 8, WHOLE),
+    "no such thing": (None, {"memory.max": "7"}, 8, WHOLE),
+}
+
+
+@pytest.mark.parametrize(("groups", "files", "cores", "memory"), LIMITS.values(), ids=LIMITS)
+def test_a_container_or_a_job_has_what_it_is_allowed(monkeypatch, tmp_path, groups, files, cores, memory):
+    own, told = tmp_path / "own", tmp_path / "told"
+    if groups:
+        own.write_text(groups)
+    for name, text in files.items():
+        (told / name).parent.mkdir(parents=True, exist_ok=True)
+        (told / name).write_text(text + "\n")
+    monkeypatch.setattr(machine, "OWN_GROUPS", own)
+    monkeypatch.setattr(machine, "GROUPS", told)
     monkeypatch.setattr(machine, "threads", lambda: 8)
-    whole = machine.memory()
-    assert machine.cores() == 8
-    assert whole > 100 << 20
-    for text, cores, memory in [
-        ("max 100000\n", 8, whole),
-        ("250000 100000\n", 2, whole),
-        ("50000 100000\n", 1, whole),
-        ("9900000 100000\n", 8, whole),
-        ("max\n", 8, whole),
-        (f"{100 << 20}\n", 8, 100 << 20),
-        (f"{2 * whole}\n", 8, whole),
-    ]:
-        limit.write_text(text)
-        assert (machine.cores(), machine.memory()) == (cores, memory), text
+    assert (machine.cores(), machine.memory()) == (cores, memory)
 
 
 def test_a_process_that_dies_takes_only_its_own_fit_with_it(here):
