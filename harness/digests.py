@@ -6,7 +6,6 @@ no column.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -81,4 +80,4 @@ def is_bundled(network: str) -> bool:
 
 def generic(network: str) -> str:
     """What `harness list networks` calls a network."""
-    return re.sub(r"^wrn-\d+-\d+$", "wrn-DEPTH-WIDTH", network)
+    return "wrn-DEPTH-WIDTH" if kit.WIDE_RESNET.fullmatch(network) else network

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
-from harness import paths
+from harness import kit, paths
 from harness.errors import HarnessError, suggest
 from harness.spec import Spec, check, read_toml
 
+Count = Annotated[int, Field(le=2**31 - 1)]
+"""Of no more than PyTorch counts."""
 COMMENTARY = {"stated", "note"}
 """The fields of a recipe that training does not depend on."""
 
@@ -27,16 +29,22 @@ class Recipe(Spec):
     weight_decay: float = Field(5e-4, ge=0, description="as a penalty in the gradient")
     schedule: Literal["cosine", "step", "constant"] = Field("cosine", description="cosine, step or constant")
     lr_end: float = Field(1e-6, ge=0, description="cosine: the learning rate of the last step")
-    step_epochs: int = Field(10, ge=1, description="step: multiply the learning rate every so many epochs")
+    step_epochs: Count = Field(10, ge=1, description="step: multiply the learning rate every so many epochs")
     step_factor: float = Field(0.8, gt=0, le=1, description="step: by this factor")
-    epochs: int = Field(ge=1, description="how often training goes through the images")
-    batch: int = Field(ge=2, description="training images per step, before a method makes several views of each")
-    pad: int = Field(0, ge=0, description="random crop after padding by so many pixels")
+    epochs: Count = Field(ge=1, description="how often training goes through the images")
+    batch: Count = Field(ge=2, description="training images per step, before a method makes several views of each")
+    pad: Count = Field(0, ge=0, description="random crop after padding by so many pixels")
     flip: bool = Field(False, description="random horizontal flip")
     crop: float = Field(1.0, gt=0, le=1, description="side of the (random, in scoring central) crop, as a share")
     precision: Literal["float32", "bfloat16"] = Field("bfloat16", description="float32 or bfloat16, in training")
     stated: tuple[str, ...] = ()
     note: str = ""
+
+    @field_validator("network")
+    @classmethod
+    def _can_be_built(cls, network: str) -> str:
+        kit.depth_and_width(network)
+        return network
 
     def values_that_train(self) -> dict[str, Any]:
         """Every value that training depends on, without the commentary."""

@@ -123,6 +123,7 @@ def test_a_recipe_of_one_s_own_is_a_file(here):
         ({"stated": 5}, ["stated"]),
         ({"methods": 5}, ["methods"]),
         ({"methods": {"mean-image": 5}}, ["methods"]),
+        ({"methods": {"mean-image": {"network": "wrn-4-1"}}}, ["methods.mean-image: network: 'wrn-4-1': the depth"]),
         ({"methods": {"mean-image": {"epoch": 5}}}, ["epoch", "did you mean 'epochs'?"]),
         ({"lr": None}, ["lr", "required"]),
     ],
@@ -167,6 +168,11 @@ def test_so_are_those_of_a_protocol(here):
         (["--set", "mean-image.epoch=3"], ["mean-image.epoch", "did you mean 'epochs'?"]),
         (["--set", "recipe.lr=nan"], ["--set", "lr"]),
         (["--set", "recipe.network=two-cnv"], ["two-cnv", "two-conv"]),
+        (["--set", "recipe.network=wrn-27-1"], ["--set: network: 'wrn-27-1': the depth must be 6n + 4"]),
+        (["--set", "recipe.network=wrn-10-0"], ["--set: network: 'wrn-10-0'", "the width 1 or more"]),
+        (["--set", "recipe.network=wrn-100000-1"], ["'wrn-100000-1'", "wrn-DEPTH-WIDTH"]),
+        (["--set", "recipe.batch=99999999999999999999999"], ["--set: batch", "less than or equal to"]),
+        (["--set", "recipe.epochs=99999999999999999999999"], ["--set: epochs", "less than or equal to"]),
     ],
 )
 def test_a_wrong_option_is_refused_in_one_line(here, words, parts):

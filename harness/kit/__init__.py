@@ -4,6 +4,7 @@ are told and files are written.
 Names are looked up when they are first used: torch is imported by whoever computes, not by whoever plans.
 """
 
+import re
 from collections.abc import Callable
 from importlib import import_module
 from typing import Any
@@ -17,6 +18,8 @@ NETWORKS = {
     "resnet18-cbam": "ResNet-18 with block attention",
 }
 """What `network` builds by name; here, so that a misspelt one is told before torch is imported."""
+
+WIDE_RESNET = re.compile(r"wrn-(\d{1,4})-(\d{1,4})")
 
 FASTER_BY = ("bfloat16", "channels_last", "fused", "tf32", "cuda_graphs", "compile")
 """What can make training faster: bfloat16 where the recipe wants it and the device has it, images and weights laid out
@@ -38,6 +41,20 @@ _NAMES = {
     "vectors": "Vectors principal_axes",
 }
 _HOME = {name: module for module, names in _NAMES.items() for name in names.split()}
+
+
+def depth_and_width(network: str) -> tuple[int, int] | None:
+    """Of a wide ResNet, by its name; None for any other network.
+
+    Raises:
+        ValueError: no wide ResNet has these.
+    """
+    if not (named := WIDE_RESNET.fullmatch(network)):
+        return None
+    depth, width = map(int, named.groups())
+    if depth < 10 or depth % 6 != 4 or width < 1:
+        raise ValueError(f"{network!r}: the depth must be 6n + 4, as in wrn-16-4 or wrn-28-10, the width 1 or more")
+    return depth, width
 
 
 def __getattr__(name: str) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 import torch
@@ -10,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from harness.errors import HarnessError
-from harness.kit import BUILDERS, NETWORKS
+from harness.kit import BUILDERS, NETWORKS, depth_and_width
 from harness.kit.dropout import Dropout
 
 SMALLEST_SIDE = 8
@@ -79,8 +78,12 @@ def _body(name: str, channels: int, side: int) -> tuple[nn.Module, int]:
     """The named network up to its features, and how many these are."""
     if name in BUILDERS:
         return _checked_body(name, BUILDERS[name](channels, side))
-    if wide := re.fullmatch(r"wrn-(\d+)-(\d+)", name):
-        return _wide_resnet(name, channels, int(wide[1]), int(wide[2]))
+    try:
+        wide = depth_and_width(name)
+    except ValueError as error:
+        raise HarnessError(f"network {error}") from None
+    if wide:
+        return _wide_resnet(channels, *wide)
     match name:
         case "two-conv":
             return _two_conv(channels, side)
@@ -152,17 +155,12 @@ class _WideBlock(nn.Module):
         return shortcut + self.conv2(F.relu(self.norm2(self.conv1(active)), inplace=True))
 
 
-def _wide_resnet(name: str, channels: int, depth: int, width: int) -> tuple[nn.Module, int]:
+def _wide_resnet(channels: int, depth: int, width: int) -> tuple[nn.Module, int]:
     """Zagoruyko & Komodakis 2016, "Wide Residual Networks", without dropout; He et al.'s initialisation."""
-    blocks, rest = divmod(depth - 4, 6)
-    if blocks < 1 or rest or width < 1:
-        raise HarnessError(
-            f"network {name!r}: the depth must be 6n + 4, as in wrn-16-4 or wrn-28-10, the width 1 or more"
-        )
     layers: list[nn.Module] = [nn.Conv2d(channels, 16, 3, padding=1, bias=False)]
     inputs = 16
     for outputs, stride in ((16 * width, 1), (32 * width, 2), (64 * width, 2)):
-        for block in range(blocks):
+        for block in range((depth - 4) // 6):
             layers.append(_WideBlock(inputs, outputs, stride if block == 0 else 1))
             inputs = outputs
     layers += [nn.BatchNorm2d(inputs), nn.ReLU(inplace=True), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
