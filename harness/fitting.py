@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from harness import kit
 from harness.dataset import Dataset
 from harness.digests import plugged_networks, require_named
-from harness.errors import HarnessError
+from harness.errors import HarnessError, NotKept
 from harness.fits import KeptFit
 from harness.machine import processor, threads
 from harness.method import PLAIN, Images, Method, Run, Task
@@ -42,12 +42,18 @@ class Fitting:
         self.run.fitted = self._another
 
     def find_or_train(self, digests: dict[str, str]) -> None:
-        """See to it that the method is fitted; `about` then says what its fit was, and how it went."""
+        """See to it that the method is fitted; `about` then says what its fit was, and how it went.
+
+        Raises:
+            NotKept: it would have to be trained, and the worker trains nothing.
+        """
         for name in plugged_networks(self.fit.recipe):
             kit.BUILDERS[name] = self.worker.plugins.get("network", name)
         fits = self.worker.store.fits
         self.checkpoints = fits.checkpoints(self.fit.id, digests)
         found = fits.find(self.fit.id, digests)
+        if not (found or self.worker.trains):
+            raise NotKept
         self.about = self._load(*found) if found else self._train(digests)
         switch_to_scoring(self.method)
 

@@ -143,9 +143,8 @@ class Plan:
         return f"{len(self.planned)} evaluations ({said}); {todo}"
 
     def of_finished_fits(self, store: Store) -> Plan:
-        """The part of the plan that needs no training."""
-        waiting = {fit.id: each for fit, each in self.jobs()}
-        lost = [each for name, each in waiting.items() if not store.fits.find(name, each[0].fit_digests)]
+        """The part of the plan that needs no training, unless what is kept can't be read."""
+        lost = [each for fit, each in self.jobs() if not store.fits.has(fit.id, each[0].fit_digests)]
         missing = {evaluation.key for each in lost for evaluation in each}
         return Plan([one for one in self.planned if one.evaluation.key not in missing])
 

@@ -6,12 +6,12 @@ import contextlib
 import datetime
 import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from harness.dataset import Dataset
-from harness.errors import DataMissing, Diverged, HarnessError, Unwritable, line_in, told
+from harness.errors import DataMissing, Diverged, HarnessError, NotKept, Unwritable, line_in, told
 from harness.extras import with_recorded
 from harness.fitting import Fitting
 from harness.method import Run
@@ -36,12 +36,17 @@ class Worker:
     faster_by: tuple[str, ...] = Run.faster_by
     jobs: int = 1
     """How many fits the device carries out at a time."""
+    trains: bool = True
+    """Whether it trains what is not kept, or else leaves it out."""
+    left_out: set[str] = field(default_factory=set)
+    """The fits that it has left out."""
 
     def __post_init__(self):
         provenance(self.device)  # asks for the commit now: when a record is made the checkout may be another one
 
     def carry_out(self, fit: Fit, evaluations: Sequence[Evaluation]) -> list[Record]:
-        """Train a fit, or load it where it is finished, and record its evaluations. What fails is recorded as failed.
+        """Train a fit, or load it where it is finished, and record its evaluations. What fails is recorded as failed; a
+        fit that would have to be trained, where nothing is to be, is left out.
 
         Raises:
             DataMissing: the data set is not there; nothing was trained.
@@ -60,6 +65,9 @@ class Worker:
             return records
         except (KeyboardInterrupt, DataMissing):
             raise
+        except NotKept:
+            self.left_out.add(fit.id)
+            return []
         except BaseException as error:
             return [self.fail(evaluation, error) for evaluation in evaluations]
 

@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import case, fits, harness, named, plugin, scorings, spy, write_toml
+from tiny import case, fits, harness, named, plugin, records, scorings, spy, write_toml
+
+from harness.fits import Fits
 
 RUN = {"--protocol": "test2", "--method": "mean-image", "--case": "1", "--plugins": "mean-image.py"}
 
@@ -236,6 +238,30 @@ def test_rescore_never_trains(here):
     spy(head="# edited", body="scoring = ('power',)\n    class Params(harness.Params):\n        power: float = 1.0\n")
     assert "no fit of what" in harness("rescore", *cases, "--set", "spy.power=3", code=2).line
     assert len(fits(method)) == 1
+
+
+POWER = "scoring = ('power',)\n    class Params(harness.Params):\n        power: float = 1.0\n"
+
+
+def test_rescore_reads_what_was_learnt_once_and_leaves_out_what_can_not_be_read(here, monkeypatch):
+    method = spy(body=POWER)
+    cases = ("--protocol", "test2", "--case", "1,2", "--method", method)
+    harness("run", *cases)
+    damaged, _ = sorted(Path("results/fits").glob("*.safetensors"))
+    damaged.write_bytes(b"no tensors")
+    read, find = [], Fits.find
+    monkeypatch.setattr(
+        Fits, "find", lambda fits, identity, digests: read.append(identity) or find(fits, identity, digests)
+    )
+    for value in ("2", "3"):
+        err = harness("rescore", *cases, "--set", f"spy.power={value}").err
+        assert "1 evaluation(s) left out: what their fits learnt can't be read; harness run trains them anew" in err
+        assert "failed" not in err
+    assert len(read) == len(set(read)) * 2 == 4
+    assert (len(fits(method)), len(scorings(method))) == (2, 4)
+    assert [one.status for one in records()] == ["ok"] * 4
+    harness("run", *cases, "--set", "spy.power=2")
+    assert len(fits(method)) == 3
 
 
 def test_rescore_leaves_what_is_done_in_the_table_whether_or_not_its_fit_is_kept(here):

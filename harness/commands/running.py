@@ -99,7 +99,7 @@ def rescore(device: str, plugin_paths: tuple[Path, ...], results: Path, **wanted
         raise HarnessError(f"--results {results}: no fit of what is asked for is kept there; harness run trains it")
     if left_out := len(whole.planned) - len(plan.planned):
         click.echo(f"{left_out} evaluation(s) left out: their fits are not kept; harness run trains them", err=True)
-    _carry_out(plan, plugins, store, request, device)
+    _carry_out(plan, plugins, store, request, device, trains=False)
 
 
 def _carry_out(
@@ -112,6 +112,7 @@ def _carry_out(
     jobs: int | None = 1,
     faster_by: tuple[str, ...] = kit.FASTER_BY_DEFAULT,
     reporters: Sequence[str] = (),
+    trains: bool = True,
 ) -> None:
     """What there is to do, and then the tables; the exit code is 1 if something failed."""
     from harness.commands.hints import below_chance
@@ -135,7 +136,7 @@ def _carry_out(
 
         devices = ["cpu"] if cluster else every_device(device)
         told = with_plugins(on_stderr(), reporters, plugins, store.root)
-        worker = Worker(plugins, store, request.data, devices[0], told, faster_by)
+        worker = Worker(plugins, store, request.data, devices[0], told, faster_by, trains=trains)
         try:
             if cluster:
                 ray.execute(plan, worker, cluster)
@@ -148,6 +149,11 @@ def _carry_out(
             raise Interrupted(
                 f"interrupted: {done} of {len(wanted)} evaluations are on record; run the same command to go on"
             ) from None
+        if worker.left_out:
+            done = [evaluation for evaluation in wanted if evaluation.fit.id not in worker.left_out]
+            said = f"{len(wanted) - len(done)} evaluation(s) left out"
+            click.echo(f"{said}: what their fits learnt can't be read; harness run trains them anew", err=True)
+            wanted = done
     else:
         click.echo(plan.summary(), err=True)
     keys = dict.fromkeys(one.evaluation.key for one in plan.planned)
