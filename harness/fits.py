@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field, ValidationError
 
 from harness.files import finishing, locked, sha256, write_whole
+from harness.provenance import Provenance
 from harness.spec import Spec, as_json, digest
 
 if TYPE_CHECKING:
@@ -39,6 +40,9 @@ class KeptFit(Spec):
     peak_memory_mib: float | None = None
     diagnostics: dict[str, float] = Field(default_factory=dict)
     numerics: dict[str, str | int | float | bool] = Field(default_factory=dict)
+    provenance: tuple[Provenance, ...] = ()
+    """What it was trained with: more than one where it went on with another commit or on another machine; none in fits
+    from before this was kept."""
 
 
 FitFiles = tuple[bytes, bytes]

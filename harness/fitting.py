@@ -18,6 +18,7 @@ from harness.machine import processor, threads
 from harness.method import PLAIN, Images, Method, Run, Task
 from harness.peak import Peak
 from harness.plan import Fit
+from harness.provenance import provenance
 from harness.recipe import recipe_of_fit
 from harness.seeding import seeded
 
@@ -39,6 +40,7 @@ class Fitting:
         self.method: Method = cls(cls.Params(**fit.params))
         recipe = recipe_of_fit(fit.recipe)
         self.run = Run(worker.device, fit.seed, recipe, self.method.params, self._epoch, faster_by=worker.faster_by)
+        self.run.provenance = [provenance(worker.device)]
         self.run.fitted = self._another
 
     def find_or_train(self, digests: dict[str, str]) -> None:
@@ -100,6 +102,7 @@ class Fitting:
             peak_memory_mib=peak.mib,
             diagnostics=run.notes,
             numerics=run.numerics,
+            provenance=tuple(run.provenance),
         )
         state = self.method.state()
         if state is not None:

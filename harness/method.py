@@ -69,6 +69,9 @@ class Run:
     """Diagnostics that belong in the record, such as the training accuracy."""
     numerics: dict[str, str | int | float | bool] = field(default_factory=dict)
     """How the arithmetic was done, for the record; the training engine fills it in."""
+    provenance: list[dict[str, Any]] = field(default_factory=list)
+    """What the training was carried out with, for the record: commit, machine, packages; more than one where it goes on
+    from a checkpoint that others have made."""
     fitted: Callable[[str, Tensor], Method] | None = None
     """Another method by its name, with default parameters, trained without labels on some images (N, C, H, W) uint8
     by the recipe, with what that has for it alone: `run.fitted(self.params.on, train.images).embed(...)`. A parameter

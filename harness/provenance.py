@@ -7,14 +7,15 @@ import subprocess
 from functools import cache
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 import harness
 from harness.machine import processor
 
+Provenance = dict[str, str | bool | dict[str, str] | None]
+
 
 @cache
-def provenance(device: str) -> dict[str, Any]:
+def provenance(device: str) -> Provenance:
     """What a number was made with: packages, commit, device. The time is added per record."""
     packages = ("torch", "torchvision", "timm", "numpy", "scikit-learn", "faiss-cpu")
     versions = {name: _version(name) for name in packages}

@@ -26,13 +26,14 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from pydantic import Field, ValidationError
+from pydantic import Field, SerializerFunctionWrapHandler, ValidationError, model_serializer
 
 from harness.arrays import npz, read_npz
 from harness.errors import HarnessError
 from harness.files import files_below, finishing, sha256, sweep, write_whole
 from harness.fits import Fits
 from harness.metrics import Metrics, Share
+from harness.provenance import Provenance
 from harness.ranks import from_ranks
 from harness.spec import Spec, as_json, digest
 
@@ -125,10 +126,17 @@ class Record(Spec):
     diagnostics: dict[str, float] = {}
     """What the method noted while it was fitted, such as its training accuracy."""
     numerics: dict[str, str | int | float | bool] = {}
-    provenance: dict[str, str | bool | dict[str, str] | None] = {}
+    provenance: Provenance = {}
     """Time, commit, device and package versions."""
+    fit_provenance: tuple[Provenance, ...] = ()
+    """Those of the training, where they are others than those of the scoring: more than one where it was broken off,
+    and went on with others. Written only where there are any; a fit from before this was kept tells none."""
     scores_sha256: str = Field("", pattern="^([0-9a-f]{64})?$")
     """Of the file of per-image scores, which has its name from this."""
+
+    @model_serializer(mode="wrap")
+    def _brief(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {name: value for name, value in whole(self).items() if value or name != "fit_provenance"}
 
     @property
     def key(self) -> Key:

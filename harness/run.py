@@ -17,7 +17,7 @@ from harness.fitting import Fitting
 from harness.method import Run
 from harness.plan import Evaluation, Fit, outstanding
 from harness.plugins import Plugins, aside
-from harness.provenance import provenance
+from harness.provenance import Provenance, provenance
 from harness.records import Record, Store
 from harness.reporter import Reporter
 from harness.scoring import Scoring, TestImages
@@ -95,8 +95,15 @@ class Worker:
         params = self.plugins.get("dataset", fit.dataset).Params(**fit.dataset_params)
         return self.plugins.dataset(fit.dataset, self.data, params)
 
-    def record(self, evaluation: Evaluation, device: str | None = None, **values: Any) -> Record:
+    def record(
+        self,
+        evaluation: Evaluation,
+        device: str | None = None,
+        trained_with: tuple[Provenance, ...] = (),
+        **values: Any,
+    ) -> Record:
         """The record of an evaluation, with what it was made with; on this device, if not on the worker's."""
+        made_with = provenance(device or self.device)
         fit = evaluation.fit
         finished = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         return Record(
@@ -118,7 +125,8 @@ class Worker:
             normal=evaluation.normal,
             digests=evaluation.digests,
             fit=fit.id,
-            provenance=provenance(device or self.device) | self._plugin(fit.method) | {"finished": finished},
+            provenance=made_with | self._plugin(fit.method) | {"finished": finished},
+            fit_provenance=trained_with if trained_with != (made_with,) else (),
             **values,
         )
 

@@ -77,6 +77,7 @@ class Scoring:
             peak_memory_mib=self.about.peak_memory_mib,
             diagnostics=self.run.notes,
             numerics=self.run.numerics,
+            trained_with=self.about.provenance,
         )
         parts = {"normal": normal, "anomaly": anomaly}
         arrays = {f"{p}.{name}": compact(values[at]) for p, at in parts.items() for name, values in scores.items()}

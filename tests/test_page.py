@@ -77,6 +77,14 @@ def test_the_tables_are_those_of_the_leaderboard(made):
     )
 
 
+def test_what_a_fit_was_trained_with_is_told_beside_what_it_was_scored_with():
+    more = {"provenance": {"commit": "b"}, "fit_provenance": [{"commit": "a"}]}
+    record = made_up_record("test2", "digits", "2", "ssl", {"KL": metrics(0.9)}, **more)
+    data = Read(page(leaderboards([record]), None, [])).json("data")
+    (run,) = data["runs"]
+    assert data["facts"][run["facts"]["provenance"]] == {"commit": "b", "trained with": {"1": {"commit": "a"}}}
+
+
 def test_what_a_cell_opens_is_what_its_records_say(made):
     records, text, _ = made
     data = Read(text).json("data")

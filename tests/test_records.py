@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import os
+import re
 from pathlib import Path
 
 import made_up
@@ -150,6 +151,34 @@ def test_a_record_explains_itself(here):
     assert {"torch", "numpy", "scikit-learn"} <= set(record["provenance"]["packages"])
     assert record["numerics"]["device"] == "cpu"
     assert record["fit_seconds"] >= 0
+
+
+def test_a_record_says_what_its_fit_was_trained_with_where_that_is_another_commit_or_machine(here):
+    mine = plugin()
+    harness(*RUN, "--method", mine)
+    (path,) = record_files()
+    assert "fit_provenance" not in json.loads(path.read_text())
+    (fit,) = Path("results/fits").glob("*.json")
+    kept = json.loads(fit.read_text())
+    (made,) = kept["provenance"]
+    own = made | {"commit": "a" * 40, "dirty": False, "processor": "another"}
+    other = ("run", "--protocol", named({"a": case(["0", "1"], "9")}), "--method", mine)
+    for told, commits, processors in [
+        (None, [made["commit"]], [made["processor"]]),  # as fits were kept before they told
+        ([made], [made["commit"]], [made["processor"]]),
+        ([own], ["a" * 40, made["commit"]], ["another", made["processor"]]),
+        ([own, made], ["a" * 40, made["commit"]], ["another", made["processor"]]),
+    ]:
+        fit.write_text(
+            json.dumps({key: value for key, value in (kept | {"provenance": told}).items() if value is not None})
+        )
+        out = harness(*other).out
+        (record,) = (one for one in Store(Path("results")).records() if one.protocol == "mine")
+        assert list(record.fit_provenance) == (told if told and own in told else [])
+        (note,) = (line for line in out.splitlines() if " of training and " in line)
+        assert re.findall(r"\b[0-9a-f]{40}\b", note) == [commit for commit in commits if commit]
+        assert f" on {', '.join(processors)}; " in note
+        harness("forget", "--protocol", "mine", "--yes")
 
 
 # --- never half a record ---------------------------------------------------------------------------------------------

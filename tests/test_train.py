@@ -77,6 +77,24 @@ def test_a_killed_training_goes_on_bit_for_bit(tmp_path, values):
     assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), again.parameters(), strict=True))
 
 
+def test_a_training_that_goes_on_elsewhere_says_where_it_was_begun(tmp_path):
+    def attempt(machine, **more):
+        module, this = (
+            net(),
+            run(checkpoints=tmp_path, checkpoint_seconds=0, provenance=[{"processor": machine}], **more),
+        )
+        train_network(module, IMAGES, loss_of(module), this)
+        return [one["processor"] for one in this.provenance]
+
+    def die(epoch, epochs, loss):
+        raise Killed
+
+    for machine in ("a", "a", "b"):
+        with pytest.raises(Killed):
+            attempt(machine, progress=die)
+    assert attempt("c") == ["a", "b", "c"]
+
+
 def flipped(content: bytes) -> bytes:
     """With another bit in the middle, where weights are."""
     half = len(content) // 2

@@ -87,7 +87,7 @@ def train_network(module: nn.Module, images: Tensor, loss: Loss, run: Run) -> No
             if not math.isfinite(mean_loss):
                 raise Diverged(f"training diverged: the loss is {mean_loss} after epoch {epoch + 1}")
             done = {"epochs": epoch + 1, "train_loss": mean_loss, "train_accuracy": accuracy}
-            keeper.keep(done)
+            keeper.keep(done | {"provenance": run.provenance})
             run.progress(epoch + 1, recipe.epochs, mean_loss)
     module.eval()
     if torch.device(run.device).type == "cuda":
@@ -143,6 +143,7 @@ class _Keeper:
         done = {"epochs": 0, "seconds": 0.0} | (found or {})
         self.begun -= done["seconds"]
         self.run.seconds_before += done["seconds"]
+        self.run.provenance[:0] = [one for one in done.get("provenance", ()) if one not in self.run.provenance]
         return done
 
     def keep(self, done: dict[str, Any]) -> None:

@@ -109,13 +109,14 @@ def _recipe_line(record: Record) -> str:
 
 
 def _made_with(records: list[Record]) -> str:
-    """Commit, hardware and hours, each fit counted once."""
+    """Commits and hardware of training and scoring, and hours, each fit counted once."""
+    made = [one for record in records for one in (*record.fit_provenance, record.provenance)]
     commits = dict.fromkeys(
-        f"{str(r.provenance.get('commit') or 'none (installed ' + str(r.provenance.get('harness')) + ')')[:40]}"
-        + (" with uncommitted changes" if r.provenance.get("dirty") else "")
-        for r in records
+        f"{str(one.get('commit') or 'none (installed ' + str(one.get('harness')) + ')')[:40]}"
+        + (" with uncommitted changes" if one.get("dirty") else "")
+        for one in made
     )
-    processors = dict.fromkeys(str(r.provenance.get("processor")) for r in records)
+    processors = dict.fromkeys(str(one.get("processor")) for one in made)
     training = {r.fit: r.fit_seconds for r in records}
     scoring = {r.fit: r.score_seconds for r in records}
     return (

@@ -28,7 +28,7 @@ POINTS = 32
 PARTS = 1000
 """Rates are whole numbers of these parts of one, which keeps the file small."""
 FACTS = ("params", "recipe_values", "numerics", "diagnostics", "digests", "provenance", "settings", "dataset_params")
-"""Of a record, as they are."""
+"""Of a record, as they are; what the fit was trained with, if with anything else, is part of the provenance."""
 
 
 class Evidence:
@@ -133,7 +133,7 @@ class Evidence:
                     "recipe": record.recipe,
                     "fit": record.fit,
                     "scores": record.scores_sha256[:16],
-                    "facts": {name: self._shared(getattr(record, name)) for name in FACTS if getattr(record, name)},
+                    "facts": {name: self._shared(fact) for name, fact in _facts(record).items() if fact},
                 }
             )
         return self._runs[record.key]
@@ -184,6 +184,13 @@ def _estimated(ours: Estimate | None, cases: list[list[Record]], score: str) -> 
     std = None if shown.std is None else rounded(shown.std)
     interval = [rounded(ours.low), rounded(ours.high)]
     return {"mean": rounded(shown.mean), "std": std, "interval": interval, "seeds": ours.seeds}
+
+
+def _facts(record: Record) -> dict[str, Any]:
+    facts = {name: getattr(record, name) for name in FACTS}
+    if record.fit_provenance:
+        facts["provenance"] = record.provenance | {"trained with": dict(enumerate(record.fit_provenance, 1))}
+    return facts
 
 
 def _numbers(record: Record, score: str) -> list[float] | None:
