@@ -13,7 +13,7 @@ from harness.errors import HarnessError, suggest
 from harness.spec import Spec, check, read_toml
 
 Count = Annotated[int, Field(le=2**31 - 1)]
-"""Of no more than PyTorch counts."""
+"""No more than PyTorch can count."""
 COMMENTARY = {"stated", "note"}
 """The fields of a recipe that training does not depend on."""
 

@@ -20,6 +20,7 @@ NETWORKS = {
 """What `network` builds by name; here, so that a misspelt one is told before torch is imported."""
 
 WIDE_RESNET = re.compile(r"wrn-(\d{1,4})-(\d{1,4})")
+"""The names of wide ResNets: see `depth_and_width`."""
 
 FASTER_BY = ("bfloat16", "channels_last", "fused", "tf32", "cuda_graphs", "compile")
 """What can make training faster: bfloat16 where the recipe wants it and the device has it, images and weights laid out
