@@ -69,10 +69,6 @@ class DataDamaged(HarnessError):
     """A file of a data set is there, but can't be read. Fits that need it fail, with this as their reason."""
 
 
-class NotKept(Exception):
-    """What a fit has learnt can't be read, and it is not to be trained anew."""
-
-
 class Unwritable(HarnessError):
     """The results folder takes no more, as when its disk is full. What is there is whole. Exit code 1."""
 

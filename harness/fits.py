@@ -45,6 +45,10 @@ class KeptFit(Spec):
     from before this was kept."""
 
 
+class NotKept(Exception):
+    """What a fit has learnt can't be read, and it is not to be trained anew."""
+
+
 FitFiles = tuple[bytes, bytes]
 """The two files of a finished fit, as they are."""
 

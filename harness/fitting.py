@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from harness import kit
 from harness.dataset import Dataset
 from harness.digests import plugged_networks, require_named
-from harness.errors import HarnessError, NotKept
-from harness.fits import KeptFit
+from harness.errors import HarnessError
+from harness.fits import KeptFit, NotKept
 from harness.machine import processor, threads
 from harness.method import PLAIN, Images, Method, Run, Task
 from harness.peak import Peak

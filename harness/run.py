@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from harness.dataset import Dataset
-from harness.errors import DataMissing, Diverged, HarnessError, NotKept, Unwritable, line_in, told
+from harness.errors import DataMissing, Diverged, HarnessError, Unwritable, line_in, told
 from harness.extras import with_recorded
+from harness.fits import NotKept
 from harness.fitting import Fitting
 from harness.method import Run
 from harness.plan import Evaluation, Fit, outstanding
