@@ -41,7 +41,7 @@ def test_a_recipe_is_listed_with_what_it_has_otherwise_for_some_methods():
             told = next(told for told in rows[f"{dataset}: fast"].split("; ") if method in told.split(": ")[0])
             for key, value in own.values_that_train().items():
                 assert (f"{key} {value}" in told) == (value != getattr(plain, key))
-    assert rows["cifar10: fast"].count(f"rotnet, ssl: epochs {own.epochs}") == 1
+    assert rows["cifar10: fast"].count(f"ssl, rotnet: epochs {own.epochs}") == 1
     assert "note" not in rows["cifar10: paper"]
 
 
