@@ -5,6 +5,7 @@ Nothing heavy is imported at the top, so that --help and list are instant.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import sys
 from typing import Any
@@ -19,6 +20,7 @@ from harness.commands.listing import list_, show
 from harness.commands.reporting import compare, leaderboard, results
 from harness.commands.running import plan, rescore, run
 from harness.errors import HarnessError, Interrupted, one_line
+from harness.streams import Forgiving
 
 
 class Refusal(click.ClickException):
@@ -38,6 +40,15 @@ class Commands(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)
 
+    def main(self, *args: Any, **more: Any) -> Any:
+        if isinstance(sys.stdout, io.TextIOWrapper):  # a name that can't be written there is written with escapes
+            sys.stdout.reconfigure(errors="backslashreplace")
+        # A reader such as head has seen enough; a table for which there is no room, though, is told of.
+        out = sys.stdout and Forgiving(sys.stdout, BrokenPipeError)
+        err = sys.stderr and Forgiving(sys.stderr, OSError)
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            return super().main(*args, **more)
+
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         for word in args:
             if any("\ud800" <= char <= "\udfff" for char in word):  # a record with such a name could not be read again
@@ -45,8 +56,6 @@ class Commands(click.Group):
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
-        if isinstance(sys.stdout, io.TextIOWrapper):  # a name that can't be written there is written with escapes
-            sys.stdout.reconfigure(errors="backslashreplace")
         try:
             return super().invoke(ctx)
         except HarnessError as error:
@@ -54,9 +63,6 @@ class Commands(click.Group):
         except click.UsageError as error:  # it quotes what was typed as it is
             error.message = one_line(error.message)
             raise
-        except BrokenPipeError:  # the reader, such as head, has seen enough
-            sys.stderr.close()
-            ctx.exit(0)
         except KeyboardInterrupt:
             raise Refusal("interrupted", Interrupted.exit_code) from None
         except OSError as error:  # a file that can't be read, a disk that is full

@@ -147,17 +147,7 @@ def describe(fit: Fit) -> str:
     return f"{fit.method} on {fit.dataset} {normal}, seed {fit.seed}"
 
 
-class Console(rich.console.Console):
-    """On stderr. Its reader may go away, as a pager does: the run goes on, in silence."""
-
-    def __init__(self) -> None:
-        super().__init__(stderr=True)
-
-    def on_broken_pipe(self) -> None:
-        self.quiet = True
-
-
 def on_stderr() -> Lines:
     """The right one for where the output goes."""
-    console = Console()
+    console = rich.console.Console(stderr=True)
     return Live(console) if console.is_terminal else Lines(console)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -218,10 +219,13 @@ def test_tables_go_to_the_output_and_everything_else_beside_it(here):
     assert "AUROC L2" in found.err
 
 
-def test_a_reader_that_has_seen_enough_is_no_error(here):
-    command = f"{sys.executable} -m harness list plugins | head -n 1"
-    done = subprocess.run(["bash", "-c", f"set -o pipefail; {command}"], capture_output=True, text=True, check=False)
-    assert "Traceback" not in done.stderr
+def test_a_reader_that_has_seen_enough_is_no_error():
+    reader, writer = os.pipe()
+    os.close(reader)
+    words = [sys.executable, "-m", "harness", "list", "plugins"]
+    done = subprocess.run(words, stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_rescore_never_trains(here):

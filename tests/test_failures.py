@@ -106,18 +106,66 @@ def test_a_skip_that_can_not_be_recorded(here, monkeypatch):
     assert "No space left on device; make room" in harness(*words, code=1).line
 
 
-def test_a_run_goes_on_when_nobody_reads_its_log_any_more(here):
-    """As with `harness run … 2>&1 | less`, left by q."""
+def unread() -> int:
+    """A pipe that nobody reads any more, as in `harness run … 2>&1 | less`, left by q."""
     reader, writer = os.pipe()
     os.close(reader)
-    log, table = os.fdopen(writer, "w", buffering=1), io.StringIO()
-    with contextlib.redirect_stderr(log), contextlib.redirect_stdout(table), pytest.raises(SystemExit) as end:
-        main.main(args=[*ONE, *SEEDS, "--method", str(plugin())], prog_name="harness")
-    with contextlib.suppress(BrokenPipeError):
-        log.close()
+    return writer
+
+
+def no_room() -> int:
+    return os.open("/dev/full", os.O_WRONLY)
+
+
+def logged_out() -> int:
+    ours, its = os.openpty()
+    os.close(ours)
+    return its
+
+
+@pytest.mark.parametrize("place", [unread, no_room, logged_out])
+def test_a_run_goes_on_when_its_log_can_not_be_written(here, place):
+    method = plugin(fit=f"print('a word'); assert run.seed; {MEAN}")
+    table = io.StringIO()
+    with (
+        os.fdopen(place(), "w", buffering=1) as log,  # which Python closes without an error, too
+        contextlib.redirect_stderr(log),
+        contextlib.redirect_stdout(table),
+        pytest.raises(SystemExit) as end,
+    ):
+        main.main(args=[*ONE, *SEEDS, "--method", str(method)], prog_name="harness")
+    assert end.value.code == 1
+    assert [(record.seed, record.status) for record in records()] == [(0, "failed"), (1, "ok"), (2, "ok")]
+    assert "AssertionError" in records()[0].reason
+    assert "mean-image L2" in table.getvalue()
+
+
+def test_a_run_goes_on_when_its_terminal_goes_away(here):
+    ours, its = os.openpty()
+    method = plugin(fit=f"if run.seed == 1:\n            import os; os.close({ours})\n        {MEAN}")
+    with (
+        os.fdopen(its, "w", buffering=1) as terminal,
+        contextlib.redirect_stderr(terminal),
+        contextlib.redirect_stdout(io.StringIO()),
+        pytest.raises(SystemExit) as end,
+    ):
+        main.main(args=[*ONE, *SEEDS, "--method", str(method)], prog_name="harness")
     assert end.value.code == 0
     assert [record.status for record in records()] == ["ok"] * 3
-    assert "mean-image L2" in table.getvalue()
+
+
+@pytest.mark.parametrize(("place", "code", "said"), [(unread, 1, "evaluation(s) failed"), (no_room, 2, "No space")])
+def test_what_failed_is_told_when_the_table_can_not_be_written(here, place, code, said):
+    err = io.StringIO()
+    with (
+        os.fdopen(place(), "w") as table,
+        contextlib.redirect_stderr(err),
+        contextlib.redirect_stdout(table),
+        pytest.raises(SystemExit) as end,
+    ):
+        main.main(args=[*ONE, "--method", str(plugin(fit="1 / 0"))], prog_name="harness")
+    assert end.value.code == code
+    assert said in err.getvalue().splitlines()[-1]
 
 
 def test_claims_that_can_not_be_made(here, monkeypatch):

@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import queue
 import signal
+import sys
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
@@ -20,6 +21,7 @@ from harness.fits import FitFiles
 from harness.machine import cores, memory
 from harness.plan import Evaluation, Fit, Plan
 from harness.run import Worker
+from harness.streams import Forgiving
 
 SPAWN = multiprocessing.get_context("spawn")  # a forked process can't use a GPU that its parent uses
 
@@ -160,6 +162,7 @@ def _begin(setup: Setup, devices: Sequence[str], counter: Any, threads: int, tol
     threading.Thread(target=_end_with_the_parent, daemon=True).start()
     torch.set_num_threads(threads)
     told.cancel_join_thread()
+    sys.stderr = sys.stderr and Forgiving(sys.stderr, OSError)  # to which methods print
     with counter.get_lock():
         place, counter.value = counter.value, counter.value + 1
     _setup, _told = replace(setup, device=devices[place % len(devices)]), told
