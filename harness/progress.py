@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 class Lines(Reporter):
     """A line per event, for files and pipes."""
 
+    name = "progress"
+
     def __init__(self, console: rich.console.Console):
         self.console = console
         self.begun = self.done = self.total = 0
@@ -78,7 +80,7 @@ class Bars(rich.progress.Progress):
 
     def __init__(self, *columns: rich.progress.ProgressColumn, console: rich.console.Console):
         self.width = console.width - 2
-        super().__init__(*columns, console=console)
+        super().__init__(*columns, console=console, redirect_stdout=False)  # which tables go to
 
     def get_renderable(self) -> rich.console.RenderableType:
         return Constrain(super().get_renderable(), self.width)

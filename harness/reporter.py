@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -12,7 +14,6 @@ from harness.plugins import Plugins, aside
 
 if TYPE_CHECKING:
     from harness.plan import Evaluation, Fit, Plan
-    from harness.progress import Lines
     from harness.records import Record
 
 
@@ -68,23 +69,25 @@ EVENTS = tuple(name for name, _ in inspect.getmembers(Reporter, inspect.isfuncti
 
 
 class Several(Reporter):
-    """Tells the first one, and then the others. One of these that raises is left out from then on, and a line says so:
-    it may not stop a run."""
+    """Tells the display, and then the others. One that raises is left out from then on, and a line says so: it may not
+    stop a run."""
 
-    def __init__(self, first: Lines, others: Sequence[Reporter]):
-        self.first, self.others = first, list(others)
+    def __init__(self, display: Reporter, others: Sequence[Reporter]):
+        self.display, self.reporters = display, [display, *others]
 
     def tell(self, event: str, *what: Any) -> None:
-        getattr(self.first, event)(*what)
-        for other in list(self.others):
+        for one in list(self.reporters):
             try:
                 with aside():
-                    getattr(other, event)(*what)
+                    getattr(one, event)(*what)
             except KeyboardInterrupt:
                 raise
             except BaseException as error:
-                self.others.remove(other)
-                self.first.say(f"reporter {other.name} is left out: {event}() raised {told(error)}")
+                self.reporters.remove(one)
+                if one is self.display:
+                    with contextlib.suppress(Exception):
+                        one.end()  # which gives the terminal back
+                print(f"reporter {one.name} is left out: {event}() raised {told(error)}", file=sys.stderr)
 
 
 def _event(name: str) -> Any:
@@ -98,8 +101,8 @@ for _name in EVENTS:
     setattr(Several, _name, _event(_name))
 
 
-def with_plugins(first: Lines, names: Sequence[str], plugins: Plugins, results: Path) -> Reporter:
-    """The reporter itself, or together with those of plugins.
+def with_plugins(display: Reporter, names: Sequence[str], plugins: Plugins, results: Path) -> Reporter:
+    """The display, together with reporters of plugins.
 
     Raises:
         HarnessError: there is no such reporter, or making it fails.
@@ -108,4 +111,4 @@ def with_plugins(first: Lines, names: Sequence[str], plugins: Plugins, results: 
     for name in names:
         with plugins.blame("reporter", name, "__init__"):
             made.append(plugins.get("reporter", name)(results))
-    return Several(first, made) if made else first
+    return Several(display, made)

@@ -10,6 +10,7 @@ from tiny import MEAN, harness, hook, plugin, records
 
 from harness import hookspecs, testing
 from harness.plugins import KINDS
+from harness.progress import Lines
 
 RUN = ("run", "--protocol", "test2", "--case", "2")
 PLAN = ("plan", *RUN[1:])
@@ -121,6 +122,16 @@ def test_a_reporter_that_raises_is_left_out_and_stops_nothing(here):
     assert found.err.count("reporter log is left out: fit_started() raised RuntimeError: full") == 1
     assert Path("results/log.txt").read_text() == "begin 1\n"
     assert records()[0].status == "ok"
+
+
+def test_a_display_that_raises_is_left_out_likewise(here, monkeypatch):
+    Path("log.py").write_text(REPORTER)
+    monkeypatch.setattr(Lines, "fit_started", lambda display, fit: display.nothing)
+    for more in ((), ("--reporter", "log.py", "--seed", "1")):
+        found = harness(*RUN, "--method", plugin(), *more)
+        assert found.err.count("reporter progress is left out: fit_started() raised AttributeError: ") == 1
+    assert [record.status for record in records()] == ["ok", "ok"]
+    assert Path("results/log.txt").read_text() == "begin 1\nfit mean-image\nevaluated L2\nend\n"
 
 
 @pytest.mark.parametrize(
