@@ -120,6 +120,21 @@ def test_a_damaged_checkpoint_is_not_used(tmp_path, damage):
     assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), module.parameters(), strict=True))
 
 
+def test_a_training_whose_checkpoints_can_not_be_written_says_so_once_and_goes_on(tmp_path, capsys):
+    def trained(**values):
+        module = net()
+        with seeded(5):
+            train_network(module, IMAGES, loss_of(module), run(**values))
+        return module.state_dict()
+
+    whole = trained()
+    (tmp_path / "file").touch()  # where a folder should be
+    assert all(map(torch.equal, whole.values(), trained(checkpoints=tmp_path / "file", checkpoint_seconds=0).values()))
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "file: no checkpoint can be written there" in line
+    assert line.endswith("; training goes on without")
+
+
 def test_weights_that_are_tied_are_kept(tmp_path):
     module = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
     module[1].weight = module[0].weight

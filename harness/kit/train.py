@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from harness.errors import Diverged, HarnessError
+from harness.errors import Diverged, HarnessError, Unwritable
 from harness.kit import checkpoint, graphs, memory, numerics
 from harness.kit.augment import center_crop, random_crop, random_flip
 from harness.kit.networks import network
@@ -137,6 +138,7 @@ class _Keeper:
         how = f"{torch.device(run.device).type} {chosen}"
         self.of = f"{checkpoint.closed_over(loss)} {how}" if self.path else ""
         self.begun = self.kept = time.monotonic()
+        self.told = False
 
     def resume(self) -> dict[str, Any]:
         found = checkpoint.load(self.path, self.module, self.optimizer, self.of) if self.path else None
@@ -149,8 +151,17 @@ class _Keeper:
     def keep(self, done: dict[str, Any]) -> None:
         now = time.monotonic()
         if self.path and now - self.kept >= self.run.checkpoint_seconds:
-            checkpoint.save(self.path, self.module, self.optimizer, done | {"seconds": now - self.begun}, self.of)
+            try:
+                checkpoint.save(self.path, self.module, self.optimizer, done | {"seconds": now - self.begun}, self.of)
+            except Unwritable as error:  # what has been trained so far may yet be scored
+                self._tell(error)
             self.kept = time.monotonic()
+
+    def _tell(self, error: Unwritable) -> None:
+        if not self.told:
+            self.told = True
+            why = f"no checkpoint can be written there ({error.__cause__})"
+            print(f"{self.path.parent}: {why}; training goes on without", file=sys.stderr)
 
 
 def learning_rate(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
