@@ -70,7 +70,8 @@ class DataDamaged(HarnessError):
 
 
 class Unwritable(HarnessError):
-    """The results folder takes no more, as when its disk is full. What is there is whole. Exit code 1."""
+    """The results folder takes no more, as when its disk is full. What is there is whole. The other fits would fare no
+    better, so that a run ends with it. Exit code 1."""
 
     exit_code = 1
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from harness import kit
 from harness.dataset import Dataset
 from harness.digests import plugged_networks, require_named
-from harness.errors import HarnessError
+from harness.errors import HarnessError, Unwritable
 from harness.fits import KeptFit, NotKept
 from harness.machine import processor, threads
 from harness.method import PLAIN, Images, Method, Run, Task
@@ -36,6 +36,8 @@ class Fitting:
         self.worker, self.fit, self.dataset, self.shape = worker, fit, dataset, tuple(shape)
         self.epochs = 1
         """That were reported; a method that reports none has looked at its images once, as far as anyone knows."""
+        self.unkept: Unwritable | None = None
+        """Why what it learnt could not be kept, if it couldn't."""
         cls = worker.plugins.get("method", fit.method)
         self.method: Method = cls(cls.Params(**fit.params))
         recipe = recipe_of_fit(fit.recipe)
@@ -72,7 +74,7 @@ class Fitting:
         return kept
 
     def _train(self, digests: dict[str, str]) -> KeptFit:
-        """Train the method, and keep what it learnt if it says what that is."""
+        """Train the method, and keep what it learnt if it says what that is, and the results folder takes it."""
         fit, run = self.fit, self.run
         self.worker.reporter.fit_started(fit)
         images, classes = self.dataset.load("train", fit.normal)
@@ -106,8 +108,11 @@ class Fitting:
         )
         state = self.method.state()
         if state is not None:
-            self.worker.store.fits.keep(fit.id, kept, state)
-            self.forget_checkpoints()  # else they are all that is left of the training, until all is scored
+            try:
+                self.worker.store.fits.keep(fit.id, kept, state)
+                self.forget_checkpoints()  # else they are all that is left of the training, until all is scored
+            except Unwritable as error:
+                self.unkept = error
         return kept
 
     def _epoch(self, epoch: int, epochs: int, loss: float) -> None:

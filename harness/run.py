@@ -51,6 +51,7 @@ class Worker:
 
         Raises:
             DataMissing: the data set is not there; nothing was trained.
+            Unwritable: the results folder takes no more. What was trained is recorded if it takes that.
         """
         try:
             with seeded(fit.seed), aside():
@@ -63,8 +64,10 @@ class Worker:
                 scoring = Scoring(fitting, test)
                 records = [scoring.evaluate(evaluation) for evaluation in evaluations]
             fitting.forget_checkpoints()
+            if fitting.unkept:
+                raise fitting.unkept
             return records
-        except (KeyboardInterrupt, DataMissing):
+        except (KeyboardInterrupt, DataMissing, Unwritable):
             raise
         except NotKept:
             self.left_out.add(fit.id)

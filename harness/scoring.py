@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from harness.dataset import Dataset
-from harness.errors import DataMissing
+from harness.errors import DataMissing, Unwritable
 from harness.extras import Failures, added_metrics, added_scores, names_of
 from harness.fitting import Fitting, cluster_index, per_second
 from harness.method import Method
@@ -40,10 +40,14 @@ class Scoring:
         self.outputs: dict[str, Output] = {}
 
     def evaluate(self, evaluation: Evaluation) -> Record:
-        """Score one evaluation and record it, as failed if the scores are not what a method promises."""
+        """Score one evaluation and record it, as failed if the scores are not what a method promises.
+
+        Raises:
+            Unwritable: the results folder takes no more.
+        """
         try:
             record = self._record(evaluation)
-        except (KeyboardInterrupt, DataMissing):
+        except (KeyboardInterrupt, DataMissing, Unwritable):
             raise
         except BaseException as error:
             return self.worker.fail(evaluation, error)

@@ -165,12 +165,14 @@ class Driver(ABC):
         if outcome.begun and fit.id not in self.shown:
             getattr(reporter, outcome.begun)(fit)
         if outcome.brought:
-            if outcome.fit:
-                store.fits.put_files(fit.id, outcome.fit)
-            if outcome.traceback:
-                store.fits.keep_failure(fit.id, outcome.traceback)
-            for record, scores in zip(outcome.records, outcome.scores, strict=True):
-                store.write(record, scores)
+            try:
+                if outcome.fit:
+                    store.fits.put_files(fit.id, outcome.fit)
+                if outcome.traceback:
+                    store.fits.keep_failure(fit.id, outcome.traceback)
+            finally:  # where there is no room for what was learnt, there may be some for the numbers
+                for record, scores in zip(outcome.records, outcome.scores, strict=True):
+                    store.write(record, scores)
         for evaluation, record in zip(evaluations, outcome.records, strict=True):
             tell_of(record, evaluation, reporter)
 
