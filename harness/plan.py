@@ -167,7 +167,7 @@ def outstanding(evaluations: Iterable[Evaluation], recorded: Callable[[Key], Rec
     return [one for one in evaluations if not ((record := recorded(one.key)) and over(record, one))]
 
 
-def changes(record: Record, evaluation: Evaluation) -> list[str]:
-    """What has changed since a record was made."""
+def changes(record: Record, evaluation: Evaluation | Record) -> list[str]:
+    """What has changed since a record was made; of another record of it, what is another there."""
     changed = [part for part, value in evaluation.digests.items() if record.digests.get(part) != value]
     return [*changed, "parameters"] if record.params != evaluation.params else changed

@@ -5,24 +5,27 @@ from __future__ import annotations
 import contextlib
 import datetime
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness.dataset import Dataset
 from harness.errors import DataMissing, Diverged, HarnessError, Unwritable, line_in, told
-from harness.extras import with_recorded
+from harness.extras import asked_for, with_recorded
 from harness.fits import NotKept
 from harness.fitting import Fitting
 from harness.method import Run
-from harness.plan import Evaluation, Fit, outstanding
+from harness.plan import Evaluation, Fit, changes, outstanding
 from harness.plugins import Plugins, aside
 from harness.provenance import Provenance, provenance
 from harness.records import Record, Store
 from harness.reporter import Reporter
 from harness.scoring import Scoring, TestImages
 from harness.seeding import seeded
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 @dataclass
@@ -145,8 +148,21 @@ class Worker:
     def skip(self, evaluation: Evaluation, reason: str) -> Record:
         return self.store.write(self.record(evaluation, status="skipped", reason=reason))
 
+    def write(self, record: Record, scores: Mapping[str, np.ndarray] | None = None) -> Record:
+        """Keep a record and its per-image scores. What failed does not take the place of numbers that still hold, when
+        no more than a further score or metric was asked for; who asks for it again has it tried again.
+
+        Raises:
+            Unwritable: the disk is full, say; what was there before still is.
+        """
+        if record.status == "failed" and (before := self.store.find(record.key)) and before.status == "ok":
+            changed = changes(before, record)
+            if changed == asked_for(changed):
+                return record
+        return self.store.write(record, scores)
+
     def fail(self, evaluation: Evaluation, error: BaseException) -> Record:
-        """Record an evaluation as failed, with the error as its reason and its traceback in a file.
+        """Record an evaluation as failed, with the error as its reason and its traceback in a file: see `write`.
 
         Raises:
             Unwritable: the results folder does not even take that.
@@ -157,7 +173,7 @@ class Worker:
         reason = told(error) + line_in(error, files)
         record = self.record(evaluation, status="failed", reason=reason)
         self.reporter.failed(evaluation, reason)
-        return self.store.write(record)
+        return self.write(record)
 
     def keep_traceback(self, fit: Fit, *errors: BaseException) -> None:
         """As far as the results folder takes it."""

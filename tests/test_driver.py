@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from kept import differences, kept
-from tiny import harness, plugin, records
+from tiny import DISTANCE, harness, hook, plugin, records
 
 from harness.errors import Unwritable
 from harness.executors.driver import Driver, begun, setup
@@ -74,3 +74,13 @@ def test_a_fit_that_can_not_be_kept_is_recorded_before_the_run_ends(here):
     harness("run", "--protocol", "test2", "--case", "2", "--method", method, "--seed", "0,1", "--results", "whole")
     (first, _) = records()
     assert all(name.startswith(f"fits/{first.fit}.") for name in differences(kept("whole"), kept("results")))
+
+
+def test_a_failure_leaves_the_numbers_that_hold(here):
+    fails = "import pathlib; assert not pathlib.Path(__file__).with_name('busy').exists(), 'no memory'; "
+    request = {"methods": (str(plugin(score=fails + DISTANCE)),)}
+    carried_out(**request)
+    before = records()
+    Path("busy").touch()
+    assert "no memory" in carried_out(**request, metrics=(str(hook("metric", "Good", "(a, b):\n    return 1.0")),))[0]
+    assert records() == before

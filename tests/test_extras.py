@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny import MEAN, fits, harness, hook, plugin, spy
+from tiny import DISTANCE, MEAN, fits, harness, hook, plugin, spy
 
 from harness import testing
 from harness.executors import local
@@ -212,6 +212,30 @@ def test_a_training_that_fails_loses_nothing_that_was_asked_for(here):
     path.write_text(good + "# edited")
     harness(*RUN, "--method", path)
     assert list(records()[0].scores) == ["L2", "Energy"]
+
+
+def test_a_scoring_that_fails_when_more_is_asked_for_leaves_the_numbers_that_hold(here):
+    fails = "import pathlib; assert not pathlib.Path(__file__).with_name('busy').exists(), 'no memory'; "
+    path = plugin(score=fails + DISTANCE)
+    good = hook("metric", "Good", "(normal, anomaly):\n    return float(anomaly.mean())")
+    asked = (*RUN, "--method", path, "--metric", good)
+    harness(*RUN, "--method", path)
+    (before,) = records("mean-image")
+    Path("busy").touch()
+    found = harness(*asked, code=1)
+    assert "FAILED: AssertionError: no memory" in found.err
+    assert "1 evaluation(s) failed; the traceback is in results/failures/" in found.err
+    assert "failed" not in found.out
+    assert records("mean-image") == [before]
+    assert not Path("results/superseded").exists()
+    Path("busy").unlink()
+    harness(*asked)
+    assert list(records("mean-image")[0].metrics) == ["L2"]
+    # Numbers of another version of the method do not hold.
+    Path("busy").touch()
+    path.write_text(path.read_text() + "# edited")
+    harness(*asked, code=1)
+    assert [record.status for record in records("mean-image")] == ["failed"]
 
 
 def test_a_method_that_has_no_logits_any_more_is_not_asked_for_scores_of_them(here):

@@ -172,7 +172,7 @@ class Driver(ABC):
                     store.fits.keep_failure(fit.id, outcome.traceback)
             finally:  # where there is no room for what was learnt, there may be some for the numbers
                 for record, scores in zip(outcome.records, outcome.scores, strict=True):
-                    store.write(record, scores)
+                    self.worker.write(record, scores)
         for evaluation, record in zip(evaluations, outcome.records, strict=True):
             tell_of(record, evaluation, reporter)
 
