@@ -60,20 +60,28 @@ class HarnessError(Exception):
         super().__init__(one_line(message))
 
 
-class DataMissing(HarnessError):
-    """A data set's files are not where they should be; the message says what to put where. The other fits would fare no
-    better, so that a run ends with it, and nothing is recorded as failed."""
+class EndsTheRun(HarnessError):
+    """The other fits would fare no better: a run ends with it, and it is no failure of the fit that met it."""
+
+
+class DataMissing(EndsTheRun):
+    """A data set's files are not where they should be; the message says what to put where."""
+
+
+class Unwritable(EndsTheRun):
+    """The results folder takes no more, as when its disk is full. What is there is whole. Exit code 1."""
+
+    exit_code = 1
+
+
+class DeviceLost(EndsTheRun):
+    """A GPU answers this process no more, since something failed there. Exit code 1."""
+
+    exit_code = 1
 
 
 class DataDamaged(HarnessError):
     """A file of a data set is there, but can't be read. Fits that need it fail, with this as their reason."""
-
-
-class Unwritable(HarnessError):
-    """The results folder takes no more, as when its disk is full. What is there is whole. The other fits would fare no
-    better, so that a run ends with it. Exit code 1."""
-
-    exit_code = 1
 
 
 class Interrupted(HarnessError):

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from harness.errors import DataMissing, HarnessError, told
+from harness.errors import EndsTheRun, HarnessError, told
 from harness.plugins import Plugins
 
 if TYPE_CHECKING:
@@ -151,7 +151,7 @@ class Failures(dict[str, BaseException]):
     def of(self, *parts: str) -> Iterator[None]:
         try:
             yield
-        except (KeyboardInterrupt, DataMissing):
+        except (KeyboardInterrupt, EndsTheRun):
             raise
         except BaseException as error:
             self.update(dict.fromkeys(parts, error))

@@ -50,6 +50,20 @@ def every_device(wanted: str) -> list[str]:
     return [choose_device(wanted)]
 
 
+def answers(device: str) -> bool:
+    """Whether a device does what it is told: a GPU refuses a process everything once an assertion has failed in one of
+    its kernels, say."""
+    if not device.startswith("cuda"):
+        return True
+    import torch
+
+    try:
+        torch.cuda.synchronize(device)
+    except RuntimeError:
+        return False
+    return True
+
+
 def processor(device: str) -> str:
     """The name of the GPU, or of the processor, its widest instructions and how many cores it has, as in "AMD EPYC
     (AVX2), 2 cores"; only the former needs PyTorch."""

@@ -120,9 +120,10 @@ class Plan:
         return sum(one.status in statuses for one in self.planned)
 
     def jobs(self) -> list[tuple[Fit, list[Evaluation]]]:
-        """The distinct fits that are needed, each with the evaluations that wait for it."""
+        """The distinct fits that are needed, each with the evaluations that wait for it; what has failed before comes
+        last, since it may end the run again, as by a GPU that answers no more."""
         waiting: dict[str, tuple[Fit, list[Evaluation]]] = {}
-        for one in self.planned:
+        for one in sorted(self.planned, key=lambda one: one.status == "failed"):
             if one.status in ("to run", "stale", "failed"):
                 waiting.setdefault(one.evaluation.fit.id, (one.evaluation.fit, []))[1].append(one.evaluation)
         return list(waiting.values())

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.dataset import Dataset
-from harness.errors import DataMissing, Diverged, HarnessError, Unwritable, line_in, told
+from harness.errors import DeviceLost, Diverged, EndsTheRun, HarnessError, Unwritable, line_in, told
 from harness.extras import asked_for, with_recorded
 from harness.fits import NotKept
 from harness.fitting import Fitting
+from harness.machine import answers
 from harness.method import Run
 from harness.plan import Evaluation, Fit, changes, outstanding
 from harness.plugins import Plugins, aside
@@ -55,6 +56,7 @@ class Worker:
         Raises:
             DataMissing: the data set is not there; nothing was trained.
             Unwritable: the results folder takes no more. What was trained is recorded if it takes that.
+            DeviceLost: something failed, which is recorded, and the GPU answers no more.
         """
         try:
             with seeded(fit.seed), aside():
@@ -70,13 +72,25 @@ class Worker:
             if fitting.unkept:
                 raise fitting.unkept
             return records
-        except (KeyboardInterrupt, DataMissing, Unwritable):
+        except (KeyboardInterrupt, EndsTheRun):
             raise
         except NotKept:
             self.left_out.add(fit.id)
             return []
         except BaseException as error:
-            return [self.fail(evaluation, error) for evaluation in evaluations]
+            failed = [self.fail(evaluation, error) for evaluation in evaluations]
+            self.require_device(fit)
+            return failed
+
+    def require_device(self, fit: Fit) -> None:
+        """See that the device is still of use, now that something of a fit has failed.
+
+        Raises:
+            DeviceLost: it is not.
+        """
+        if not answers(self.device):
+            what = f"{fit.method}, seed {fit.seed}"
+            raise DeviceLost(f"{self.device} answers no more since {what} failed; run the same command to go on")
 
     def outstanding(self, evaluations: Sequence[Evaluation]) -> list[Evaluation]:
         """Those that have yet to be carried out, and what other runs have added to their records since the plan was

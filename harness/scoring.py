@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from harness.dataset import Dataset
-from harness.errors import DataMissing, Unwritable
+from harness.errors import EndsTheRun
 from harness.extras import Failures, added_metrics, added_scores, names_of
 from harness.fitting import Fitting, cluster_index, per_second
 from harness.method import Method
@@ -44,14 +44,18 @@ class Scoring:
 
         Raises:
             Unwritable: the results folder takes no more.
+            DeviceLost: something failed, which is recorded, and the GPU answers no more.
         """
         try:
             record = self._record(evaluation)
-        except (KeyboardInterrupt, DataMissing, Unwritable):
+        except (KeyboardInterrupt, EndsTheRun):
             raise
         except BaseException as error:
-            return self.worker.fail(evaluation, error)
-        tell_of(record, evaluation, self.worker.reporter)
+            record = self.worker.fail(evaluation, error)
+        else:
+            tell_of(record, evaluation, self.worker.reporter)
+        if record.reason:
+            self.worker.require_device(self.fit)
         return record
 
     def _record(self, evaluation: Evaluation) -> Record:

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+from pathlib import Path
 
 import pytest
 import torch
+from tiny import DISTANCE, MEAN, plugin, records
+from tiny import harness as command
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
@@ -39,6 +42,64 @@ def gpu(monkeypatch):
     monkeypatch.setattr(torch.autograd, "grad", no_gradient)
     monkeypatch.setattr(Tensor, "backward", on_gpu)
     monkeypatch.setattr(FakeTensor, "tolist", lambda values: [0.5] * len(values))
+
+
+# --- a GPU that answers no more --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def lost(monkeypatch):
+    """A GPU that something can be recorded of, and that is lost, as by a failed assertion, while a file `lost` is
+    there."""
+
+    def synchronize(device):
+        if Path("lost").exists():
+            raise RuntimeError("CUDA error: device-side assert triggered")
+
+    monkeypatch.setattr(torch.cuda, "synchronize", synchronize)
+    monkeypatch.setattr("harness.machine.every_device", lambda wanted: [GPU])
+    monkeypatch.setattr("harness.run.provenance", lambda device: {})
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "a GPU")
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device: None)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: 0)
+
+
+LOSES = "from pathlib import Path; Path('lost').touch(); raise RuntimeError('CUDA error: device-side assert')"
+FIRST = f"if self.seed == 0:\n            {LOSES}\n        "
+BROKEN = {
+    "training": {"fit": f"self.seed = run.seed\n        {FIRST}{MEAN}"},
+    "scoring": {"fit": f"self.seed = run.seed; {MEAN}", "score": f"{FIRST}{DISTANCE}"},
+}
+
+
+@pytest.mark.parametrize("broken", BROKEN.values(), ids=BROKEN)
+def test_a_gpu_that_answers_no_more_ends_the_run_and_costs_one_fit(here, lost, broken):
+    words = ("run", "--protocol", "test2", "--case", "2", "--method", plugin(**broken), "--seed", "0,1,2")
+    found = command(*words, code=1)
+    assert found.err.splitlines()[-1] == (
+        "harness: cuda:0 answers no more since mean-image, seed 0 failed; run the same command to go on"
+    )
+    assert [(record.seed, record.status) for record in records()] == [(0, "failed")]
+    # What may do so again comes last.
+    Path("lost").unlink()
+    command(*words, code=1)
+    assert [record.status for record in records()] == ["failed", "ok", "ok"]
+
+
+def test_a_score_that_loses_the_gpu_ends_the_run_after_its_method_s_own(here, lost):
+    of_logits = f"def logits(self, images):\n        {LOSES}\n"
+    words = ("run", "--protocol", "test2", "--method", plugin(body=of_logits), "--score", "Energy")
+    assert "cuda:0 answers no more" in command(*words, "--case", "1,2", code=1).err.splitlines()[-1]
+    assert [(record.case, record.status) for record in records()] == [("1", "ok")]
+
+
+def test_any_other_failure_on_a_gpu_ends_nothing(here, lost):
+    method = plugin(fit=f"assert run.seed; {MEAN}")
+    command("run", "--protocol", "test2", "--case", "2", "--method", method, "--seed", "0,1,2", code=1)
+    assert [record.status for record in records()] == ["failed", "ok", "ok"]
+
+
+# --- which GPU -------------------------------------------------------------------------------------------------------
 
 
 def test_of_two_gpus_the_one_that_is_meant_is_asked_for_bfloat16(monkeypatch):

@@ -15,6 +15,7 @@ def execute(plan: Plan, worker: Worker) -> None:
     Raises:
         DataMissing: the data set is not there.
         Unwritable: the results folder takes no more.
+        DeviceLost: a GPU answers no more.
     """
     with begun(plan, worker) as waiting:
         while waiting:

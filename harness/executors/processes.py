@@ -52,6 +52,7 @@ def execute(plan: Plan, worker: Worker, jobs: int, devices: Sequence[str]) -> No
     Raises:
         DataMissing: the data set is not there.
         Unwritable: the results folder takes no more.
+        DeviceLost: a GPU answers no more.
     """
     with begun(plan, worker) as waiting:
         if not waiting:

@@ -57,6 +57,7 @@ def execute(plan: Plan, worker: Worker, cluster: Cluster) -> None:
     Raises:
         DataMissing: the data set is not there, here or on a machine of the cluster.
         Unwritable: the results folder takes no more.
+        DeviceLost: a GPU answers its worker no more.
         HarnessError: there is no such cluster, it can't give a fit what it asks for, or it has another harness.
     """
     with _connected(cluster.address), _token(worker.store.root) as token:
