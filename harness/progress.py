@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import rich.console
 import rich.progress
 from rich.constrain import Constrain
+from rich.text import Text
 
 from harness.reporter import Reporter
 
@@ -86,11 +89,55 @@ class Bars(rich.progress.Progress):
         return Constrain(super().get_renderable(), self.width)
 
 
+class TimeLeft(rich.progress.ProgressColumn):
+    """Until a bar's `end`. The column of rich judges by the last 30 seconds, and is silent where steps take longer."""
+
+    def __init__(self, now: Callable[[], float]):
+        super().__init__()
+        self.now = now
+
+    def render(self, task: rich.progress.Task) -> Text:
+        end = task.fields["end"]
+        left = "-:--:--" if end is None else str(timedelta(seconds=round(max(0.0, end - self.now()))))
+        return Text(left, style="progress.remaining")
+
+
+@dataclass
+class Training:
+    """A running fit, and how far it has got: epochs from before a checkpoint have taken no time."""
+
+    bar: rich.progress.TaskID
+    since: float
+    before: int = 0
+    """Epochs that were over at `since`."""
+    epoch: int = 0
+    epochs: int = 1
+
+    def take(self, now: float, epoch: int, epochs: int) -> float | None:
+        """Note that an epoch is over; when the last one will be, if that can be told."""
+        if epoch <= self.epoch or epoch > 1 > self.epoch:  # another training of the fit, or one that goes on
+            self.since, self.before = now, epoch
+        self.epoch, self.epochs = epoch, max(1, epochs)
+        seen = epoch - self.before
+        return now + (now - self.since) / seen * (epochs - epoch) if seen else None
+
+    @property
+    def seen(self) -> float:
+        """The share of it that took the time since `since`."""
+        return (self.epoch - self.before) / self.epochs
+
+    @property
+    def left(self) -> float:
+        """The share of it that is yet to come."""
+        return 1 - self.epoch / self.epochs
+
+
 class Live(Lines):
     """Bars under the lines: all fits, and the epochs of each running one, with the time that is left."""
 
     def begin(self, plan: Plan) -> None:
         super().begin(plan)
+        self.now = self.console.get_time
         self.bars = Bars(
             rich.progress.TextColumn("{task.description}", markup=False),
             rich.progress.BarColumn(),
@@ -98,46 +145,73 @@ class Live(Lines):
             rich.progress.TextColumn("{task.fields[note]}", markup=False),
             rich.progress.TimeElapsedColumn(),
             rich.progress.TextColumn("ETA"),
-            rich.progress.TimeRemainingColumn(elapsed_when_finished=False),
+            TimeLeft(self.now),
             console=self.console,
         )
-        self.overall = self.bars.add_task("fits", total=self.total, note="getting ready")
-        self.running: dict[str, rich.progress.TaskID] = {}
+        self.overall = self.bars.add_task("fits", total=self.total, note="getting ready", end=None)
+        self.running: dict[str, Training] = {}
+        self.loaded: set[str] = set()
+        self.first: float | None = None
+        """When the first fit was begun here."""
+        self.trained = self.rescored = 0
+        """Fits that were carried out here, and not by another run meanwhile: from the start, and finished ones."""
         self.bars.start()
 
     def fit_started(self, fit: Fit) -> None:
-        self._drop(fit)  # the bar of an attempt that was lost with its machine
+        self._begin(fit)
         self.training.add(fit.id)
-        self.running[fit.id] = self.bars.add_task(describe(fit), total=fit.recipe["epochs"], note="")
-        self.bars.update(self.overall, note="")
+        bar = self.bars.add_task(describe(fit), total=fit.recipe["epochs"], note="", end=None)
+        self.running[fit.id] = Training(bar, self.now())
 
     def fit_reused(self, fit: Fit) -> None:
-        self._drop(fit)
+        self._begin(fit)
+        self.loaded.add(fit.id)
+
+    def _begin(self, fit: Fit) -> None:
+        self._drop(fit)  # the bar of an attempt that was lost with its machine
+        self.first = self.now() if self.first is None else self.first
         self.bars.update(self.overall, note="")
 
     def epoch(self, fit: Fit, epoch: int, epochs: int, loss: float) -> None:
         super().epoch(fit, epoch, epochs, loss)
-        self._update(fit, completed=epoch, total=epochs, note=f"loss {loss:.4f}")
+        if fit.id in self.running:
+            end = self.running[fit.id].take(self.now(), epoch, epochs)
+            self._update(fit, completed=epoch, total=epochs, note=f"loss {loss:.4f}", end=end)
+            self._expect()
 
     def scoring(self, fit: Fit) -> None:
         self._update(fit, note="scoring")
 
     def fit_finished(self, fit: Fit) -> None:
         super().fit_finished(fit)
-        self.bars.update(self.overall, completed=self.done)
+        self.trained += fit.id in self.running
+        self.rescored += fit.id in self.loaded
         self._drop(fit)
+        self.bars.update(self.overall, completed=self.done)
+        self._expect()
 
     def waiting(self, fits: Sequence[Fit]) -> None:
         super().waiting(fits)
         self.bars.update(self.overall, note="waiting for another run")
 
+    def _expect(self) -> None:
+        """Judge the end of all fits by the time since the first one was begun here, and by what was trained in it; what
+        was merely scored counts if there was nothing else."""
+        running = self.running.values()
+        seen = self.trained + sum(one.seen for one in running) or self.rescored
+        left = self.total - self.done - len(running) + sum(one.left for one in running)
+        if seen:
+            now = self.now()
+            self.bars.update(self.overall, end=now + (now - self.first) / seen * left)
+
     def _update(self, fit: Fit, **values: Any) -> None:
         if fit.id in self.running:
-            self.bars.update(self.running[fit.id], **values)
+            self.bars.update(self.running[fit.id].bar, **values)
 
     def _drop(self, fit: Fit) -> None:
+        self.loaded.discard(fit.id)
         if fit.id in self.running:
-            self.bars.remove_task(self.running.pop(fit.id))
+            self.bars.remove_task(self.running.pop(fit.id).bar)
 
     def end(self) -> None:
         self.bars.stop()
