@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from harness.kit import memory
+
 MIB = 2**20
 
 
@@ -12,8 +14,9 @@ class Peak:
     """Watches from when it is made.
 
     On a GPU, the most that torch had allocated there. Elsewhere the most of this process that was resident, what it
-    held before included; getrusage would tell the most of its whole life, so that a small fit would seem to take what
-    a large one before it took. Only Linux can begin anew, and not everywhere it runs: see `mib`.
+    holds before included, but not what it has freed and kept; getrusage would tell the most of its whole life, so that
+    a small fit would seem to take what a large one before it took. Only Linux can begin anew, and not everywhere it
+    runs: see `mib`.
     """
 
     def __init__(self, device: str):
@@ -24,6 +27,7 @@ class Peak:
 
             torch.cuda.reset_peak_memory_stats(device)
             return
+        memory.give_back()
         try:
             Path("/proc/self/clear_refs").write_text("5")
         except OSError:

@@ -8,10 +8,12 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 from tiny import MEAN, case, harness, named, plugin
 
 from harness.estimate import Estimate, duration
 from harness.fitting import per_second
+from harness.kit import memory
 from harness.machine import processor
 from harness.peak import Peak
 
@@ -185,6 +187,14 @@ def test_a_peak_is_of_what_came_after_it_was_asked_for():
 
     large, small = most(300), most(10)
     assert 250 < large - small < 350
+
+
+def test_a_peak_does_not_tell_what_an_earlier_fit_has_freed():
+    if not (memory.keep() and Peak("cpu").watches):
+        pytest.skip("this system does not keep what is freed, or does not begin anew")
+    before = Peak("cpu").mib
+    torch.ones(300 * 2**18)  # MiB, of which the process keeps most
+    assert Peak("cpu").mib < before + 100
 
 
 @pytest.mark.parametrize(
