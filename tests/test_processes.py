@@ -14,13 +14,15 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 import victim
 from kept import differences, kept
 from tiny import MEAN, case, fits, harness, named, plugin, spy
 
-from harness import machine
+from harness import HarnessError, machine
 from harness.executors import processes
 from harness.executors.driver import Lost
+from harness.executors.remote import Setup
 from harness.planning import Request, make_plan
 from harness.plugins import Plugins
 
@@ -165,6 +167,33 @@ def test_so_many_at_once_as_there_are_cores_and_memory_for(monkeypatch):
     assert processes.at_once(plan, ["cpu"]) == 2
     monkeypatch.setattr(processes, "memory", lambda: 1 << 30)
     assert processes.at_once(plan, ["cpu"]) == 1
+
+
+def test_any_gpu_means_all_of_them(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert machine.every_device("auto") == machine.every_device("cuda") == ["cuda:0", "cuda:1"]
+    assert machine.every_device("cuda:1") == ["cuda:1"]
+    assert machine.every_device("cpu") == ["cpu"]
+    with pytest.raises(HarnessError, match=r"cuda:2: there is no such GPU here \(2 found\)"):
+        machine.every_device("cuda:2")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert machine.every_device("auto") == ["cpu"]
+
+
+def test_processes_take_the_devices_in_turn(monkeypatch):
+    monkeypatch.setattr(processes, "_end_with_the_parent", lambda: None)
+    monkeypatch.setattr(processes, "_setup", None, raising=False)
+    monkeypatch.setattr(processes, "_told", None, raising=False)
+    monkeypatch.setattr(sys, "stderr", sys.stderr)
+    setup = Setup(Path("results"), Path("data"), "cuda:0", (), "", ())
+    turn, told, given = processes.SPAWN.Value("i", 0), SimpleNamespace(cancel_join_thread=lambda: None), []
+    before = signal.getsignal(signal.SIGINT)
+    for _ in range(5):
+        processes._begin(setup, ["cuda:0", "cuda:1"], turn, torch.get_num_threads(), told)
+        given.append(processes._setup.device)
+    signal.signal(signal.SIGINT, before)
+    assert given == ["cuda:0", "cuda:1", "cuda:0", "cuda:1", "cuda:0"]
 
 
 WHOLE = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

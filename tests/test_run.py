@@ -19,6 +19,7 @@ from tiny import DISTANCE, MEAN, case, fits, harness, named, plugin, records, sc
 import harness as api
 from harness.fitting import Fitting, task_of
 from harness.records import Store
+from harness.seeding import seeded
 
 ONE = ("--protocol", "test2", "--case", "1")
 TWO = ("--protocol", "test2", "--case", "2")
@@ -164,6 +165,18 @@ def test_random_numbers_outside_go_on_as_if_nothing_had_happened(here):
     assert after("run", *FAST) == after()
     assert after("run", *ONE, "--method", plugin("wild", wild)) == after()
     assert after("run", *ONE, "--method", plugin("sad", wild + "; 1 / 0"), code=1) == after()
+
+
+def test_where_the_seed_is_set_a_gpu_is_asked_for_the_same_again():
+    cudnn = torch.backends.cudnn
+
+    def asked():
+        return cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32
+
+    before = asked()
+    with seeded(0):
+        assert asked() == (True, False, False)
+    assert asked() == before != (True, False, False)
 
 
 def test_build_fit_and_score_find_the_seed_set(here):
