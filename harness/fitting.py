@@ -21,6 +21,7 @@ from harness.plan import Fit
 from harness.provenance import provenance
 from harness.recipe import recipe_of_fit
 from harness.seeding import seeded
+from harness.spec import Params, withheld
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,7 +40,7 @@ class Fitting:
         self.unkept: Unwritable | None = None
         """Why what it learnt could not be kept, if it couldn't."""
         cls = worker.plugins.get("method", fit.method)
-        self.method: Method = cls(cls.Params(**fit.params))
+        self.method = unfitted(cls, cls.Params(**fit.params))
         recipe = recipe_of_fit(fit.recipe)
         self.run = Run(worker.device, fit.seed, recipe, self.method.params, self._epoch, faster_by=worker.faster_by)
         self.run.provenance = [provenance(worker.device)]
@@ -59,7 +60,7 @@ class Fitting:
         if not (found or self.worker.trains):
             raise NotKept
         self.about = self._load(*found) if found else self._train(digests)
-        switch_to_scoring(self.method)
+        switch_to_scoring(self.method, self.run, type(self.method.params)(**self.fit.params))
 
     def _load(self, kept: KeptFit, state: Mapping[str, Tensor]) -> KeptFit:
         """Fill the method with what it learnt; checkpoints of an earlier attempt are of no more use."""
@@ -135,8 +136,14 @@ class Fitting:
         return method
 
 
-def switch_to_scoring(method: Method) -> None:
-    """Take the modules among a method's attributes out of training mode."""
+def unfitted(cls: type[Method], params: Params) -> Method:
+    """A method as `build` and `fit` are to find it: without the parameters that only `score` may read."""
+    return cls(withheld(params, cls.scoring))
+
+
+def switch_to_scoring(method: Method, run: Run, params: Params) -> None:
+    """Give a fitted method all of its parameters, and take the modules among its attributes out of training mode."""
+    method.params = run.params = params
     for value in vars(method).values():
         if hasattr(value, "eval") and hasattr(value, "train"):
             value.eval()
@@ -145,11 +152,11 @@ def switch_to_scoring(method: Method) -> None:
 def fit_another(cls: type[Method], images: Tensor, run: Run, **own: Any) -> tuple[Method, Run]:
     """A method with default parameters, fitted without labels: see `Run.fitted`; `own` is what its run has of its own.
     What it notes is not recorded."""
-    method = cls(cls.Params())
+    method = unfitted(cls, cls.Params())
     run = replace(run, params=method.params, notes={}, numerics={}, **own)
     method.build(task_of(images, None), run)
     method.fit(Images(images), run)
-    switch_to_scoring(method)
+    switch_to_scoring(method, run, cls.Params())
     return method, run
 
 

@@ -101,7 +101,8 @@ class Method:
     """True: `fit` is handed the sub-cluster labels, where the protocol shows them. Fits of a method that does not
     look at labels are shared by all protocols that are normal on the same classes."""
     scoring: ClassVar[tuple[str, ...]] = ()
-    """The parameters that only `score` reads: changing them needs no new training."""
+    """The parameters that only `score` reads: changing them needs no new training. One fit serves all of their values,
+    so that they have none in `build`, `fit` and `load`, where to read one raises; `predict` and its like may."""
     Params: ClassVar[type[Params]] = Params
     """The declared parameters: a subclass of `harness.Params`, each field with a default."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tomllib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -22,6 +23,27 @@ class Spec(BaseModel):
 
 class Params(Spec):
     """Base of the parameters that a method or data set declares; each field needs a default."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name in type(self).model_fields:
+            raise Withheld(f"only score() may read {name}, from self.params as they are then: a fit serves every value")
+        return super().__getattr__(name)
+
+
+class Withheld(Exception):
+    """A parameter that is in a method's `scoring` is read where it has no value. No AttributeError, for which `hasattr`
+    and `getattr` would put something else."""
+
+
+P = TypeVar("P", bound=Params)
+
+
+def withheld(params: P, names: Iterable[str]) -> P:
+    """A copy of parameters that has no values for some of them; to read one of these raises `Withheld`."""
+    copy = params.model_copy()
+    for name in names:
+        del vars(copy)[name]
+    return copy
 
 
 def as_json(spec: Spec) -> bytes:

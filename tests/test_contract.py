@@ -19,6 +19,7 @@ BUNDLED = Plugins()
 HEAVY = ("torch", "torchvision", "timm", "sklearn", "scipy", "pandas", "matplotlib", "faiss", "pyod", "tensorboard")
 EXTRAS = ("pyod", "pytorch-ood")
 FLOATS = "images.float()"
+POWERED = "scoring = ('power',)\n    class Params(harness.Params):\n        power: float = 2.0\n"
 
 
 @pytest.mark.parametrize("name", BUNDLED.names("method"))
@@ -51,6 +52,10 @@ BROKEN_METHODS = {
     "scores": {"score": "return {'L1': (images.float() - self.mean).flatten(1).norm(dim=1)}"},
     "scores: one value too many": {"score": DISTANCE.replace("norm(dim=1)", "norm(dim=1, keepdim=True)")},
     "scores: whole numbers": {"score": DISTANCE.replace("norm(dim=1)", "norm(dim=1).int()")},
+    "scores: by what only score() may read": {
+        "body": f"{POWERED}\n    def build(self, task, run):\n        self.power = self.params.power\n",
+        "score": DISTANCE.replace("dim=1", "dim=1, p=self.power"),
+    },
     "scores: a mistake": {"score": "return {'L2': images.flatten(1) @ self.mean}"},
     "finite": {"score": "return {'L2': images.float().flatten(1).var(dim=1) / images.flatten(1).sum(1)}"},
     "sign": {"score": DISTANCE.replace("(dim=1)", "(dim=1).neg()")},
@@ -248,3 +253,10 @@ def test_a_method_is_fitted_for_its_own_tests_as_in_a_run():
     method = testing.fitted("subcluster", images, clusters="kmeans:2:isif")
     assert not method.network.training
     assert method.score(images[:3])["MAX"].shape == (3,)
+
+
+def test_a_method_that_is_fitted_for_tests_scores_by_the_parameters_that_it_was_given(here):
+    path = plugin(body=POWERED, score=DISTANCE.replace("dim=1", "dim=1, p=self.params.power"))
+    scores = [testing.fitted(path, torch.eye(8).byte()[:, None, None], power=power).score(torch.ones(1, 1, 1, 8))
+              for power in (1, 2)]  # fmt: skip
+    assert [one["L2"].item() for one in scores] == pytest.approx([7, 7 / 8**0.5])

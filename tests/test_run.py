@@ -265,6 +265,13 @@ FAILURES = {
         {"body": "def build(self, task, run):\n        raise OSError('no room')\n"},
         "OSError: no room",
     ),
+    "reads in fit what only score may read": (
+        {
+            "fit": f"self.k = self.params.k; {MEAN}",
+            "body": "scoring = ('k',)\n    class Params(harness.Params):\n        k: int = 1\n",
+        },
+        "Withheld: only score() may read k, from self.params as they are then: a fit serves every value (bad.py, line ",
+    ),
     "raises in fit": ({"fit": "raise RuntimeError('first\\n  second line')"}, "RuntimeError: first second line"),
     "raises without a word": ({"fit": "raise MemoryError"}, "MemoryError"),
     "raises in score": ({"score": "raise KeyError('x')"}, "KeyError: 'x'"),
@@ -313,6 +320,17 @@ def test_a_failure_is_recorded_with_its_reason_and_stops_nothing_else(here, brok
     plugin("bad", uses_labels=broken.get("uses_labels", False))
     harness("run", *ONE, "--method", f"{bad},{good}")
     assert [record.status for record in records()] == ["ok", "ok"]
+
+
+def test_a_method_that_another_one_has_fitted_scores_by_its_parameters(here):
+    powered = "class Params(harness.Params):\n        power: float = 2.0\n    scoring = ('power',)\n"
+    inner = plugin("inner", body=powered, score=DISTANCE.replace("dim=1", "dim=1, p=self.params.power"))
+    on = "class Params(harness.Params):\n        on: str = 'inner'\n"
+    fit = f"run.note(mean=run.fitted(self.params.on, train.images).score(train.images)['L2'].mean()); {MEAN}"
+    harness("run", *ONE, "--method", plugin("outer", fit, body=on), "--plugins", inner)
+    images = make("digits").load("train", ("0",))[0].double()
+    expected = (images - images.mean(0)).flatten(1).norm(dim=1).mean().item()
+    assert records()[0].diagnostics == {"mean": pytest.approx(expected, rel=1e-5)}
 
 
 def test_one_bad_seed_does_not_spoil_the_others(here):

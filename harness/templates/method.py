@@ -18,7 +18,7 @@ class MyMethod(harness.Method):
 
     name = "my-method"  # as typed after --method
     scores = ("Distance",)  # the detection scores that score() returns: each gets its own column
-    scoring = ("norm",)  # the parameters that only score() reads: a change to them needs no new training
+    scoring = ("norm",)  # the parameters that only score() may read: a change to them needs no new training
 
     class Params(harness.Params):  # each with a default; a user writes --set my-method.norm=l1
         norm: Literal["l1", "l2"] = Field("l2", description="sum of absolute differences, or root of sum of squares")

@@ -70,20 +70,21 @@ def fitted(target: str | Path, images: Tensor, labels: Tensor | None = None, **p
         labels: (N,) int64 from 0, or None for withheld ones; a method that uses none is handed none.
         params: the method's parameters; the others have their defaults.
     """
-    from harness.fitting import fit_another, switch_to_scoring, task_of
+    from harness.fitting import fit_another, switch_to_scoring, task_of, unfitted
     from harness.method import Images, Run
     from harness.seeding import seeded
     from harness.testing.toy import RECIPE
 
     cls = _only("method", target)
-    method = cls(cls.Params(**params))
+    params = cls.Params(**params)
+    method = unfitted(cls, params)
     labels = labels if cls.uses_labels else None
     run = Run("cpu", 0, RECIPE, method.params)
     run.fitted = lambda name, given: fit_another(Plugins().get("method", name), given, run)[0]
     with seeded(0):
         method.build(task_of(images, None if labels is None else len(labels.unique())), run)
         method.fit(Images(images, labels), run)
-    switch_to_scoring(method)
+    switch_to_scoring(method, run, params)
     return method
 
 

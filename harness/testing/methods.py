@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.errors import HarnessError
 from harness.fits import Fits, KeptFit
-from harness.fitting import switch_to_scoring
+from harness.fitting import switch_to_scoring, unfitted
 from harness.metrics import measure
 from harness.seeding import seeded
 from harness.testing.findings import calling, require
@@ -194,11 +194,12 @@ def saved(trial: Trial) -> str:
     if state is None:
         return "state() is None: nothing is kept, and the fit is trained again wherever it is needed again"
     mend = "state() must hold all that score() needs, as named tensors; let load() reverse it, after build()"
-    again, before = replace(fitted, method=trial.cls(trial.cls.Params())), trial.scores(trial.usual)
+    method, before = unfitted(trial.cls, trial.cls.Params()), trial.scores(trial.usual)
+    again = replace(fitted, method=method, run=replace(fitted.run, params=method.params))
     with calling("keeping what state() returns, and load() of it,", trial.file, mend):
-        again.method.build(fitted.task, fitted.run)
+        again.method.build(again.task, again.run)
         again.method.load(_through_disk(fitted, state))
-        switch_to_scoring(again.method)
+        switch_to_scoring(again.method, again.run, trial.cls.Params())
         loaded = again.score(images)
     for name, values in before.items():
         difference = (values - loaded[name]).abs().max()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.digests import require_named
 from harness.errors import HarnessError
-from harness.fitting import fit_another, switch_to_scoring, task_of
+from harness.fitting import fit_another, switch_to_scoring, task_of, unfitted
 from harness.method import Images, Method, Run, Task
 from harness.plugins import Entry, Plugins
 from harness.seeding import seeded
@@ -109,7 +109,7 @@ class Trial:
         """
         train = situation.train()
         before, settings = train.images.clone(), defaults()
-        method = self.cls(self.cls.Params())
+        method = unfitted(self.cls, self.cls.Params())
         run = Run("cpu", SEED, situation.recipe, method.params)
 
         def fitted(name: str, images: Tensor) -> Method:
@@ -135,7 +135,7 @@ class Trial:
             "fit() changes the training images that it is handed",
             "work on a copy: the images are used again; x.float() makes one, x.sub_(…) does not",
         )
-        switch_to_scoring(method)
+        switch_to_scoring(method, run, self.cls.Params())
         return Fitted(method, run, task, situation)
 
     def fitted(self, situation: Situation, may_refuse: bool = False) -> Fitted:
