@@ -82,13 +82,14 @@ def logits(method: Method, images: Tensor, run: Run) -> Tensor:
     Raises:
         HarnessError: the method has neither `logits` nor a `network` of its own.
     """
+    import torch
     from torch import nn
 
     from harness import kit
 
     given = getattr(method, "logits", None)
     if given is not None:
-        found = given(images.clone())  # it may write into what it is given
+        found = torch.as_tensor(given(images.clone()))  # it may write into what it is given
     elif isinstance(network := getattr(method, "network", None), nn.Module):
         found = kit.in_batches(images, run, lambda x: {"logits": network(x)})["logits"]
     else:
@@ -145,7 +146,7 @@ def added_metrics(
 
 
 class Failures(dict[str, BaseException]):
-    """What was asked for and failed, with its error: the method's own numbers hold without it."""
+    """What failed beside a method's own scores, with its error: the record holds these without it."""
 
     @contextlib.contextmanager
     def of(self, *parts: str) -> Iterator[None]:

@@ -45,7 +45,7 @@ class Reporter:
         """An evaluation is recorded."""
 
     def failed(self, evaluation: Evaluation, reason: str) -> None:
-        """An evaluation is recorded as failed, or without a score or metric that was asked for and failed."""
+        """An evaluation is recorded as failed, or without something beside the method's own scores that failed."""
 
     def fit_finished(self, fit: Fit) -> None:
         """A fit and all its evaluations are over."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from harness.dataset import Dataset
@@ -102,8 +102,12 @@ class Scoring:
             with self._call():
                 scores = checked_scores(self.method, self.test.images)
                 more, failures = added_scores(added, self.method, self.test.images, self.run, self.worker.plugins)
-            seconds, own = time.perf_counter() - started, (self._accuracy(), self._knn_accuracy(evaluation))
-            self.outputs[key] = Output(scores | more, seconds, *own, failures)
+            output = Output(scores | more, time.perf_counter() - started, failures)
+            with failures.of("accuracy"):
+                output.accuracy = self._accuracy()
+            with failures.of("kNN accuracy"):
+                output.knn_accuracy = self._knn_accuracy(evaluation)
+            self.outputs[key] = output
         return self.outputs[key]
 
     @contextlib.contextmanager
@@ -117,10 +121,12 @@ class Scoring:
         predict = getattr(self.method, "predict", None)
         if predict is None or not self.fit.labels:
             return None
+        import torch
+
         places = self.test.places(self.fit.normal)
         truth = cluster_index(self.fit.clusters, self.test.classes)[self.test.labels[places]]
         with self._call():
-            predicted = predict(self.test.images[places])
+            predicted = torch.as_tensor(predict(self.test.images[places]))
         shape = tuple(predicted.shape)
         if shape != truth.shape:
             raise ValueError(f"predict() returned the shape {shape} for {len(truth)} images; want ({len(truth)},)")
@@ -131,15 +137,17 @@ class Scoring:
         by, if it has one."""
         if not hasattr(self.method, "embed"):
             return {}
+        import torch
+
         from harness.kit.neighbours import knn_accuracy
 
         images, labels = self.dataset.load("train", self.fit.normal)
         places = self.test.places(self.fit.normal)
         truth = cluster_index([[name] for name in self.fit.normal], self.test.classes)[self.test.labels[places]]
         with self._call():
-            near = self.method.embed(images)
+            near = torch.as_tensor(self.method.embed(images))
         with self._call():
-            queries = self.method.embed(self.test.images[places])
+            queries = torch.as_tensor(self.method.embed(self.test.images[places]))
         own = evaluation.scoring.get("k")
         wanted = {NEIGHBOURS, own} if type(own) is int else {NEIGHBOURS}
         possible = (k for k in sorted(wanted) if 0 < k <= len(near))
@@ -153,10 +161,10 @@ class Output:
     scores: dict[str, np.ndarray]
     seconds: float
     """That it took to score them."""
-    accuracy: float | None
-    knn_accuracy: dict[str, float]
     failures: Failures
-    """Of scores that were asked for beside the method's own."""
+    """Of what there is beside the method's own scores: those that were asked for, and accuracies."""
+    accuracy: float | None = None
+    knn_accuracy: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass

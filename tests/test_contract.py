@@ -77,6 +77,11 @@ BROKEN_METHODS = {
     "saved": {"body": "def state(self):\n        return {}"},
     "saved: what is no tensor": {"body": "def state(self):\n        return {'mean': 1.5}"},
     "extras": {"body": "def embed(self, images):\n        return images.float().flatten(1).mean(1)"},
+    "extras: predict": {"body": "def predict(self, images):\n        return images[:, 0, :1, 0].long()"},
+    "extras: predict no whole numbers": {"body": "def predict(self, images):\n        return images[:, 0, 0, 0] / 9"},
+    "extras: logits": {"body": "def logits(self, images):\n        return images.float().mean((1, 2, 3))"},
+    "extras: embed a NaN": {"body": "def embed(self, images):\n        return images.flatten(1) / 0"},
+    "extras: embed zeros": {"body": "def embed(self, images):\n        return images.float().flatten(1) * 0"},
 }
 ALSO = {"finite": {"sign"}, "order": {"batch"}, "clusters": {"labels"}}
 """What else fails, where one mistake can't but break two promises."""

@@ -275,14 +275,6 @@ FAILURES = {
     "raises in fit": ({"fit": "raise RuntimeError('first\\n  second line')"}, "RuntimeError: first second line"),
     "raises without a word": ({"fit": "raise MemoryError"}, "MemoryError"),
     "raises in score": ({"score": "raise KeyError('x')"}, "KeyError: 'x'"),
-    "raises in predict": (
-        {"uses_labels": True, "body": "def predict(self, images):\n        raise ValueError('lost')\n"},
-        "ValueError: lost",
-    ),
-    "another shape in predict": (
-        {"uses_labels": True, "body": "def predict(self, images):\n        return images[:, 0, :1, 0].long()\n"},
-        "ValueError: predict() returned the shape (",
-    ),
     "raises what is no Exception": ({"fit": "raise BaseException('as pytest does')"}, "BaseException: as pytest does"),
     "no fit": ({"fit": "return super().fit(train, run)"}, "has no fit"),
     "NaN": ({"score": "return {'L2': images.float().mean((1, 2, 3)).log() * 0 / 0}"}, "score L2 is not finite"),

@@ -151,3 +151,51 @@ def test_the_accuracy_among_neighbours_is_of_200_and_of_as_many_as_the_method_sc
         expected[str(k)] = vote.fit(near[:, 0].sum(2), labels).score(queries[:, 0].sum(2), truth)
     assert expected["3"] > expected["200"] + 0.1
     assert records()[0].knn_accuracy == pytest.approx(expected, abs=1e-6)
+
+
+UNFIT = {
+    "predict raises": ("def predict(self, images):\n        raise ValueError('lost')", "accuracy: ValueError: lost"),
+    "predict gives another shape": (
+        "def predict(self, images):\n        return images[:, 0, :1, 0]",
+        "accuracy: ValueError: predict() returned the shape (",
+    ),
+    "embed gives zeros": (
+        "def embed(self, images):\n        return images.float().flatten(1) * 0",
+        "kNN accuracy: HarnessError: nearest neighbours: a vector of zeros has no direction",
+    ),
+}
+
+
+@pytest.mark.parametrize(("body", "reason"), UNFIT.values(), ids=UNFIT)
+def test_an_accuracy_that_fails_costs_no_score(here, body, reason):
+    protocol = named({"a": case(["0", "1"], near=["2"], far=["3"])})
+    found = harness("run", "--protocol", protocol, "--method", plugin(body=body, uses_labels=True), code=1)
+    for record in records():
+        assert (record.status, list(record.scores)) == ("ok", ["L2"])
+        assert (record.accuracy, record.knn_accuracy) == (None, {})
+        assert record.reason.startswith(f"without {reason}")
+        assert f"FAILED: {record.reason}" in found.err
+    assert found.err.splitlines()[-1].startswith("2 evaluation(s) failed; the traceback is in results/failures/")
+    assert "Traceback" in next(Path("results/failures").iterdir()).read_text()
+
+
+def test_what_a_method_says_beside_its_scores_may_be_of_numpy(here):
+    body = """
+    def predict(self, images):
+        return (images.float().mean((1, 2, 3)) > 80).long(){0}
+
+    def embed(self, images):
+        return images[:, 0].sum(2).float(){0}
+
+    def logits(self, images):
+        return images[:, 0].sum(2).float(){0}
+"""
+    for kind in ("", ".numpy()"):
+        method = plugin(body=body.format(kind), uses_labels=True)
+        words = ("--method", method, "--score", "Energy", "--results", f"results{kind}")
+        harness("run", "--protocol", named({"a": case(["0", "1"], "3")}), *words)
+    found = [
+        [(one.scores, one.accuracy, one.knn_accuracy) for one in records(f"results{kind}")] for kind in ("", ".numpy()")
+    ]
+    assert found[0] == found[1]
+    assert set(found[0][0][0]) == {"L2", "Energy"}

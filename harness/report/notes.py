@@ -34,7 +34,7 @@ def notes_of(
     for variant in dict.fromkeys((Variant.of(r), r.reason) for r in records if r.status == "skipped"):
         notes.append(f"{SKIPPED} {variant[0]}: {variant[1]}.")
     failures: dict[tuple[Variant, str], dict[str, None]] = {}
-    # Also what holds its numbers, but for a score or metric that was asked for beside them.
+    # Also what holds its numbers, but for a score, a metric or an accuracy beside them.
     for record in (record for record in records if record.status != "skipped" and record.reason):
         place = f"case {record.case}, seed {record.seed}"
         failures.setdefault((Variant.of(record), record.reason), {})[place] = None

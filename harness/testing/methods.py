@@ -215,8 +215,10 @@ def _through_disk(fitted: Fitted, state: dict[str, Tensor]) -> dict[str, Tensor]
 
 
 def extras(trial: Trial) -> str:
-    """predict(), embed() and logits(), where there are any: one row per image"""
+    """predict(), embed() and logits(), where there are any: one finite row per image"""
     import torch
+
+    from harness.kit.neighbours import knn_accuracy
 
     fitted, images = trial.fitted(trial.usual), trial.usual.normal()
     found = []
@@ -232,6 +234,18 @@ def extras(trial: Trial) -> str:
             f"{name}() returns the shape {tuple(rows.shape)} for {len(images)} images",
             f"return {wanted}",
         )
+        require(
+            rows.isfinite().all(),
+            f"{name}() returns what is not finite",
+            "look for a division by zero, a log of zero, or an overflow",
+        )
+        if name == "predict":
+            kind = str(rows.dtype).removeprefix("torch.")
+            require(not rows.is_floating_point(), f"predict() returns {kind}", "return whole numbers: argmax does")
+        if name == "embed":
+            labels = torch.zeros(len(images), dtype=torch.int64)
+            with calling("the accuracy among neighbours by embed()", trial.file, "give every image a direction"):
+                knn_accuracy(rows, labels, rows, labels, k=1)
         found.append(name)
     return f"has {', '.join(found)}" if found else ""
 
