@@ -112,7 +112,7 @@ def added_scores(
         for name in names:
             with failures.of(f"score {name}"):
                 with plugins.blame("score", name, "score"):
-                    values = torch.as_tensor(plugins.get("score", name)(found)).detach().double().numpy()
+                    values = torch.as_tensor(plugins.get("score", name)(found.clone())).detach().double().numpy()
                 if values.shape != (len(images),) or not np.isfinite(values).all():
                     raise ValueError(f"it has the shape {values.shape} for {len(images)} images, or is not finite")
                 scores[name] = values

@@ -168,6 +168,16 @@ def test_logits_may_write_into_what_they_are_handed(here):
     assert both.scores["L2"] == alone.scores["L2"]
 
 
+def test_a_score_that_writes_into_the_logits_changes_no_other(here):
+    own = hook("score", "Odd", "(logits):\n    return logits.zero_()[:, 0]")
+    path = classifier()
+    harness(*RUN, "--method", path, "--score", "Energy", "--results", "alone")
+    harness(*RUN, "--method", path, "--score", f"{own},Energy")
+    (alone,), (both,) = Store(Path("alone")).records(), records()
+    assert list(both.scores) == ["L2", "Odd", "Energy"]
+    assert both.scores["Energy"] == alone.scores["Energy"]
+
+
 PREDICTS = "\n    def predict(self, images):\n        return (images.float().mean((1, 2, 3)) > 70).long()\n"
 
 

@@ -195,6 +195,10 @@ def test_bundled_scores_keep_to_their_contract(name):
 BROKEN = {
     "score_values: shape": ("score", "(logits):\n    return logits"),
     "score_values: finite": ("score", "(logits):\n    return -logits.exp().sum(1).log()"),
+    "score_values: in place": (
+        "score",
+        "(logits):\n    return -logits.sub_(logits.logsumexp(1, keepdim=True)).amax(1)",
+    ),
     "score_alone": ("score", "(logits):\n    return logits.max() - logits.amax(1)"),
     "score_sign": ("score", "(logits):\n    return logits.amax(1)"),
     "metric_value": ("metric", "(normal, anomaly):\n    return sum(normal < anomaly[10]) / len(normal)"),
