@@ -9,7 +9,7 @@ import pytest
 import torch
 from fake_data import make
 from sklearn.neighbors import KNeighborsClassifier
-from tiny import case, harness, named, plugin, records
+from tiny import case, harness, named, plugin, records, scorings, spy
 
 import harness as api
 from harness.fitting import task_of
@@ -47,6 +47,21 @@ def test_scores_do_not_depend_on_order_or_company(fitted):
         tolerance = {"rtol": 1e-4, "atol": 1e-5 * values.std().item() + 1e-7}
         torch.testing.assert_close(shuffled[name], values[order], **tolerance)
         torch.testing.assert_close(torch.cat([one[name] for one in alone]), values, **tolerance)
+
+
+def test_scores_are_those_of_all_images_whatever_the_chunks(here, monkeypatch):
+    words = ("run", "--protocol", "test2", "--case", "2", "--method", spy())
+    harness(*words, "--results", "whole")
+    monkeypatch.setattr("harness.scoring.CHUNK", 50)
+    harness(*words, "--results", "chunks")
+    sizes = [len(scoring["hashes"]) for scoring in scorings(Path("spy.py"))]
+    whole, chunks = (Store(Path(folder)) for folder in ("whole", "chunks"))
+    assert sizes == [sizes[0], *[50] * (sizes[0] // 50), sizes[0] % 50]
+    assert sizes[0] % 50 > 0
+    found, expected = (store.scores(*store.records()) for store in (chunks, whole))
+    assert found.keys() == expected.keys()
+    for part, values in expected.items():
+        np.testing.assert_allclose(found[part], values, rtol=1e-6)
 
 
 def test_scores_leave_the_images_and_the_network_alone(fitted):

@@ -383,6 +383,20 @@ def test_what_is_scored_is_the_centre_that_the_recipe_s_crop_leaves():
     torch.testing.assert_close(found["mean"], IMAGES[:, :, 1:7, 1:7].float().mean((1, 2, 3)) / 255)
 
 
+@pytest.mark.parametrize(("views", "expected"), [(1, [27, 27, 16]), (3, [9] * 7 + [7])])
+def test_all_images_are_scored_in_their_order_by_batches_that_hold_all_views(monkeypatch, views, expected):
+    monkeypatch.setattr("harness.kit.train.SCORED_ON_CPU", 27 * IMAGES[0].numel())
+    sizes = []
+
+    def score(x):
+        sizes.append(len(x))
+        return {"mean": x.mean((1, 2, 3))}
+
+    found = in_batches(IMAGES, run(), score, views)
+    assert sizes == expected
+    torch.testing.assert_close(found["mean"], IMAGES.float().mean((1, 2, 3)) / 255)
+
+
 def test_a_batch_too_large_for_the_device_is_scored_in_halves():
     sizes = []
 
