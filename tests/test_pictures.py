@@ -45,14 +45,22 @@ def test_folder_knows_pictures_by_their_suffix(tmp_path):
     assert len(dataset.load("test", ("a",))[0]) == 9
 
 
-def test_folder_takes_the_first_so_many_of_each_class(tmp_path):
-    write_pictures(tmp_path, {"train/a": 4, "train/b": 2, "val/a": 3, "val/b": 3})
-    every = make("folder", tmp_path, path=".").load("train", ("a", "b"))[0]
-    dataset = make("folder", tmp_path, path=".", per_class=3, per_class_test=1)
-    images, labels = dataset.load("train", ("a", "b"))
+@pytest.mark.parametrize(
+    ("name", "folders", "place"),
+    [
+        ("folder", {"a": "a", "b": "b"}, {"path": "."}),
+        ("imagenet", {"tank": "n04389033", "Samoyed": "n02111889"}, {"folder": ".", "size": 8}),
+    ],
+)
+def test_the_first_so_many_of_each_class_are_taken(tmp_path, name, folders, place):
+    classes, (a, b) = tuple(folders), folders.values()
+    write_pictures(tmp_path, {f"train/{a}": 4, f"train/{b}": 2, f"val/{a}": 3, f"val/{b}": 3})
+    every = make(name, tmp_path, **place).load("train", classes)[0]
+    dataset = make(name, tmp_path, **place, per_class=3, per_class_test=1)
+    images, labels = dataset.load("train", classes)
     assert labels.tolist() == [0, 0, 0, 1, 1]
     assert torch.equal(images, every[[0, 1, 2, 4, 5]])
-    assert dataset.load("test", ("a", "b"))[1].tolist() == [0, 1]
+    assert dataset.load("test", classes)[1].tolist() == [0, 1]
 
 
 def test_folder_without_a_size_wants_pictures_of_one_size(tmp_path):

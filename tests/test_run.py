@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from fake_data import make
+from fake_data import make, write_pictures
 from sklearn.metrics import roc_auc_score
 from tiny import DISTANCE, MEAN, case, fits, harness, named, plugin, records, scorings, spy
 
@@ -359,6 +359,38 @@ def test_normal_classes_without_training_images_are_refused(here):
     protocol = named({"a": case(["0"], "5"), "b": case(["patches"], "5")})
     err = harness("run", "--protocol", protocol, "--method", plugin(), code=2).err
     assert "'patches' has test images only" in err.splitlines()[-1]
+
+
+@pytest.fixture(params=["folder", "imagenet"])
+def of_pictures(request, here):
+    """A run of two fits on pictures, whose anomalies have no training images; and the folder of the last one's."""
+    name = request.param
+    folders = {"good": "good", "bad": "bad", "other": "other", "worse": "worse"}
+    if name == "imagenet":
+        folders = {"tench": "n01440764", "tank": "n04389033", "Samoyed": "n02111889", "Cardigan": "n02113186"}
+    (good, bad, other, worse), (a, b, c, d) = folders, folders.values()
+    write_pictures(Path("data/mine"), {f"train/{a}": 4, f"train/{c}": 4, f"val/{a}": 3, f"val/{b}": 2, f"val/{c}": 3,
+                                       f"val/{d}": 2})  # fmt: skip
+    protocol = named({"1": case([good], bad), "2": case([other], worse)}, dataset=name)
+    words = ["run", "--protocol", protocol, "--dataset", name, "--recipe", "fast", "--method", spy()]
+    words += ["--set", "folder.path=mine" if name == "folder" else "imagenet.folder=mine"]
+    for limit in ("size=8", "per_class=3", "per_class_test=1"):
+        words += ["--set", f"{name}.{limit}"]
+    return words, Path("data/mine/val") / d
+
+
+def test_anomalies_need_no_training_images(of_pictures):
+    words, _ = of_pictures
+    harness(*words)
+    assert [(one.status, one.n_train, one.n_normal, one.n_anomaly) for one in records()] == [("ok", 3, 1, 1)] * 2
+
+
+def test_pictures_that_the_last_case_lacks_are_told_before_the_first_trains(of_pictures):
+    words, folder = of_pictures
+    for picture in folder.iterdir():
+        picture.unlink()
+    assert f"in val/{folder.name}" in harness(*words, code=2).line
+    assert not fits(Path("spy.py"))
 
 
 def test_a_sample_of_the_training_images_is_told_under_the_table(here):
