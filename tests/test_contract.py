@@ -14,6 +14,7 @@ from tiny import DISTANCE, MEAN, harness, plugin
 
 from harness import testing
 from harness.plugins import Plugins
+from harness.testing.trial import defaults
 
 BUNDLED = Plugins()
 HEAVY = ("torch", "torchvision", "timm", "sklearn", "scipy", "pandas", "matplotlib", "faiss", "pyod", "tensorboard")
@@ -57,13 +58,23 @@ BROKEN_METHODS = {
         "score": DISTANCE.replace("dim=1", "dim=1, p=self.power"),
     },
     "scores: a mistake": {"score": "return {'L2': images.flatten(1) @ self.mean}"},
+    "finite: white": {"score": DISTANCE.replace("}", " / (255 - images.flatten(1).amin(1).float())}")},
     "finite": {"score": "return {'L2': images.float().flatten(1).var(dim=1) / images.flatten(1).sum(1)}"},
+    "sign: constant": {"score": DISTANCE.replace("}", " * 0}")},
     "sign": {"score": DISTANCE.replace("(dim=1)", "(dim=1).neg()")},
     "seed": {"fit": f"import os; {MEAN} + int.from_bytes(os.urandom(1), 'big')"},
     "random_state": {"fit": f"import torch; torch.manual_seed(run.seed); {MEAN}"},
     "random_state: NumPy": {"fit": f"import numpy; numpy.random.seed(0); {MEAN}"},
     "random_state: Python": {"fit": f"import random; random.seed(0); {MEAN}"},
-    "random_state: settings": {"fit": f"import torch; torch.set_default_dtype(torch.float64); {MEAN}"},
+    **{
+        f"random_state: {setting}": {"fit": f"import torch; torch.{setting}; {MEAN}"}
+        for setting in (
+            "set_default_dtype(torch.float64)",
+            "set_grad_enabled(False)",
+            "set_num_threads(torch.get_num_threads() + 1)",
+            "use_deterministic_algorithms(True)",
+        )
+    },
     "batch": {"score": DISTANCE.replace("self.mean", "(self.mean + images.float().mean((0, 1, 2, 3)))")},
     "order": {"score": DISTANCE.replace("}", " + __import__('torch').linspace(0, 900, len(images))}")},
     "eval_mode": {
@@ -90,18 +101,15 @@ UNSCORED = {"scores", "finite", "sign", "seed", "batch", "order", "eval_mode", "
 
 @pytest.mark.parametrize("case", BROKEN_METHODS)
 def test_each_check_fails_on_a_method_that_is_broken_in_just_that_way(here, case):
+    before = defaults()
     found = broken(plugin(**BROKEN_METHODS[case]))
+    assert defaults() == before  # what a method changes for everyone is set back
     check = case.partition(":")[0]
     if check == "scores":  # whatever else is looked at needs scores
         assert set(found) >= UNSCORED
     else:
-        assert set(found) == {check} | ALSO.get(check, set())
+        assert set(found) == {check} | ALSO.get(case, set())
     assert all(finding.mend for finding in found.values())
-
-
-def test_what_a_method_changes_for_everyone_is_set_back(here):
-    broken(plugin(**BROKEN_METHODS["random_state: settings"]))
-    assert torch.get_default_dtype() == torch.float32
 
 
 def test_a_method_may_change_neither_what_it_learns_from_nor_what_it_scores(here):
