@@ -139,6 +139,10 @@ BROKEN_DATA = {
     "classes": ('"cross", "stripes")', '"cross", "cross")'),
     "classes: none": ("    classes = ", "    kinds = "),
     "revision": ('return "1"', "return str(id(object()) * __import__('time').time_ns())"),
+    "revision: of each object": (
+        'return "1"',
+        "if 'own' not in vars(self): self.own = str(__import__('uuid').uuid4())\n        return self.own",
+    ),
     "images: no channel": (")[:, None], torch", "), torch"),
     "images: floats": ("np.stack(images)", "np.stack(images) / 255"),
     "images: arrays": ("return self.select(", "return _arrays("),
@@ -149,6 +153,7 @@ BROKEN_DATA = {
     "same": ("[target, split", "[target, torch.initial_seed() % 2**32, split"),
     "images: of two sizes": (", None], torch", ", None, : 16 if split == 'train' else 12], torch"),
     "splits": ('split == "test"])', "0])"),
+    "splits: of one class": ('split == "test"])', 'split == "test" and target == 0])'),
     "splits: a part": ("for _ in range(PER_CLASS[split])", "for _ in range(5 if split == 'test' else 9)"),
     "unknown": ("self.check_classes(classes)", "classes = [c for c in classes if c in self.classes]"),
 }
@@ -222,9 +227,12 @@ def test_one_bug_is_one_failure_whatever_it_says_of_the_images(here):
 def test_a_class_may_have_test_images_alone(here):
     harness("new", "dataset", "shapes")
     path = Path("shapes.py")
-    only = "def classes_in(self, split):\n        return self.classes[split == 'train' :]\n\n    def load"
+    only = "def classes_in(self, split):\n        return self.classes[: 3 if split == 'train' else 4]\n\n    def load"
     path.write_text(path.read_text().replace("def load", only))
     assert not broken(path)
+    lower = path.read_text().replace("[:, None], torch", "[:, None, : 12 if 'stripes' in classes else 16], torch")
+    path.write_text(lower)
+    assert "have the shape (1, 16, 16), test images (1, 12, 16)" in broken(path)["images"].reason
 
 
 def test_a_data_set_is_checked_with_the_parameters_that_it_needs(here):
