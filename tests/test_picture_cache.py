@@ -108,6 +108,16 @@ def test_a_picture_that_was_replaced_by_one_of_its_size_and_time_is_decoded_anew
         assert pictures.load_classes(tmp_path, "train", {"a": "a"}, None, None)[0].unique().tolist() == [value]
 
 
+@pytest.mark.parametrize("version", ["PIL.__version__", "harness.kit.picture_cache.VERSION"])
+def test_what_another_decoder_has_made_is_decoded_anew(root, decoded, monkeypatch, version):
+    load(root)
+    decoded.clear()
+    monkeypatch.setattr(version, "0")
+    load(root)
+    assert len(set(decoded)) == 5
+    assert len(kept(root)) == 2
+
+
 def test_another_size_or_number_is_kept_apart(root, decoded):
     load(root)
     assert load(root, size=4).shape == (5, 3, 4, 4)

@@ -253,6 +253,16 @@ def test_a_file_of_several_pictures_is_refused(tmp_path, suffix):
     assert "holds 2 pictures" in error_of(lambda: pictures.decode(tmp_path / f"a{suffix}"), DataDamaged)
 
 
+def test_of_a_photograph_with_a_preview_the_photograph_is_read(tmp_path):
+    """As many phones write them: a JPEG of the format MPO."""
+    photograph, preview = (Image.new("RGB", (8, 8), colour) for colour in ("red", "blue"))
+    photograph.save(tmp_path / "a.jpg", format="MPO", save_all=True, append_images=[preview])
+    assert Image.open(tmp_path / "a.jpg").n_frames == 2
+    red, _, blue = pictures.decode(tmp_path / "a.jpg")[:, 4, 4].tolist()
+    assert red > 250
+    assert blue < 5
+
+
 def test_the_shorter_side_is_resized_and_the_centre_kept(tmp_path):
     # A ramp along the longer side: 40 x 20 becomes 20 x 10, of which columns 5 to 14 stay. A symmetric filter keeps
     # the value of a ramp at the centre of each new pixel, which is at (i + 1/2) * 2 - 1/2 in the old ones.
