@@ -15,6 +15,7 @@ from sklearn.neighbors import LocalOutlierFactor
 from sklearn.pipeline import make_pipeline
 from sklearn.svm import OneClassSVM
 from tiny import harness
+from torch import nn
 
 from harness import Images, Run, testing
 from harness.kit.vectors import Vectors, principal_axes
@@ -188,6 +189,23 @@ BOUNDS = {
 }
 """AUROC of two digits against the last five, around what was measured with seed 0: 0.765, 0.997, 0.934, 0.975, 0.992,
 and 0.726, 0.963, 0.976, 0.904, of which the last four vary with the processor."""
+
+
+def test_mahalanobis_tells_what_leaves_the_space_of_few_normal_images_with_many_features():
+    pytest.importorskip("pytorch_ood")
+    random = torch.Generator().manual_seed(0)
+    network = nn.Module()
+    network.head = nn.Linear(256, 2)
+    weights = torch.randn(25, 256, generator=random)
+    network.features = lambda x: x.flatten(1) @ weights
+    images = torch.randint(256, (200, 1, 5, 5), generator=random, dtype=torch.uint8)
+    images[:150, :, 4, 4] = 0  # but in the anomalies
+    method = PLUGINS.get("method", "pytorch-ood")()
+    method.run, method.network, method.labels = Run("cpu", 0, RECIPE, None), network, torch.arange(100) % 2
+    method.features = network.features(images[:100] / 255)
+    distances = method.score(images[100:])["Mahalanobis"]
+    assert distances.min() >= 0
+    assert distances[:50].max() < distances[50:].min()
 
 
 @pytest.fixture(scope="module")

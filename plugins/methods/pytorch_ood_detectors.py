@@ -64,16 +64,30 @@ class PyTorchOOD(harness.Method):
 
     def _detectors(self):
         """Fitted anew from what is kept of the training images, so that nothing but tensors has to be kept."""
-        from pytorch_ood.detector import KNN, KLMatching, Mahalanobis, ViM
+        from pytorch_ood.detector import KNN, KLMatching, ViM
 
         features, labels, head = self.features.cpu(), self.labels.cpu(), self.network.head
         dimensions = self.params.dimensions or features.shape[1] // 2
         return {
             "KLMatching": KLMatching(None).fit_logits(self._head(features), labels),
-            "Mahalanobis": Mahalanobis(None).fit_features(features, labels),
+            "Mahalanobis": _mahalanobis(features, labels),
             "ViM": ViM(None, dimensions, head.weight.cpu(), head.bias.cpu()).fit_features(features, labels),
             "KNN": KNN(None, min(self.params.k, len(features))).fit_features(features, labels),
         }
+
+
+def _mahalanobis(features, labels):
+    """pytorch-ood's, fitted in float64: in its float32 nothing is left of the ridge of 1e-6 beside the scatter of the
+    features, and where these do not span all dimensions, as those of few images, distances become negative."""
+    import torch
+    from pytorch_ood.detector import Mahalanobis
+
+    detector, features = Mahalanobis(None), features.double()
+    detector.mu = torch.stack([features[labels == label].mean(0) for label in labels.unique()])
+    centred = features - detector.mu[labels]
+    scatter = centred.T @ centred + 1e-6 * torch.eye(centred.shape[1], dtype=torch.float64)
+    detector.precision = torch.cholesky_inverse(torch.linalg.cholesky(scatter))
+    return detector
 
 
 def _require():
