@@ -40,6 +40,17 @@ def test_every_block_of_a_page_runs(here, page):
             bash(text)
 
 
+def test_the_method_in_the_readme_keeps_to_the_contract(here):
+    """Its other blocks set machines up, or train for long."""
+    readme = (DOCS.parent / "README.md").read_text(encoding="utf-8")
+    (text,) = (text for language, _, text in BLOCK.findall(readme) if language == "python")
+    Path("mean_image.py").write_text(text, encoding="utf-8")
+    lines = re.findall(r"`uv run (harness (?:run|check) [^`]*\./mean_image\.py[^`]*)`", " ".join(readme.split()))
+    assert len(lines) == 2
+    for line in lines:
+        command(line.replace(",subcluster", ""))
+
+
 def command(line: str) -> None:
     program, *words = shlex.split(line)
     if program == "pytest":
