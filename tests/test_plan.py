@@ -133,7 +133,7 @@ def test_the_identity_of_a_fit_is_pinned():
         labels=True,
         seed=0,
     )
-    assert (IDENTITY, fit.id) == (1, "3024cea0f96d2b9e")
+    assert (IDENTITY, fit.id) == (1, "444b180f42162d83")
 
 
 def test_what_trains_and_scores_is_pinned():

@@ -127,12 +127,11 @@ def _wrong_classes(boards: Sequence[Leaderboard], store: Store) -> list[str]:
 def _wrong_tables(boards: Sequence[Leaderboard], folder: Path) -> list[str]:
     files = {board.name: {folder / f"{board.name}.{form}": form for form in FORMATS} for board in boards}
     known = {path for tables in files.values() for path in tables}
-    page_alone = has_page(folder) and not any(path.exists() for path in known)
     found = []
     for board in boards:
         tables = files[board.name]
         present = [path for path in tables if path.exists()]
-        if not present and not page_alone:
+        if not present and not has_page(folder):
             found.append(f"{folder / board.name}.md: missing, though there are records of it; write it with --out")
         for path in present:
             if path.read_bytes() != text_of([board], tables[path]).encode():
@@ -152,11 +151,7 @@ def _wrong_tables(boards: Sequence[Leaderboard], folder: Path) -> list[str]:
 
 def _wrong_lines(board: Leaderboard, folder: Path) -> list[str]:
     path = folder / f"{board.name}-lines.png"
-    if not board.protocol.table.figure or not any(record.scores for record in board.records):
-        return []
-    if not path.exists():
-        return [f"{path}: missing, though there are numbers to draw; write it with --out"]
-    same = source_of(path) == numbers_of(board.records)
+    same = not path.exists() or source_of(path) == numbers_of(board.records)
     return [] if same else [f"{path}: not drawn from the numbers of its records; write it again with --out"]
 
 
