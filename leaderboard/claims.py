@@ -142,13 +142,14 @@ class Quoted:
             raise ClaimError(f"{self.board.name}: nothing is known of the training of {variant}")
         return min(shares), max(shares)
 
-    def accuracy(self, name: str, place: str) -> float:
+    def accuracy(self, name: str, place: str, on: str = "") -> float:
         """The share of normal test images whose sub-cluster a classifier finds; the mean, as of its AUROC.
 
         Args:
             name: method and score.
+            on: the set of anomalies, where there are several.
         """
-        cases = [[record.accuracy for record in case] for case in self._entry(name, place, "").cases]
+        cases = [[record.accuracy for record in case] for case in self._entry(name, place, on).cases]
         if any(None in case for case in cases):
             raise ClaimError(f"{self.board.name}: there is no accuracy of {name} in {place}")
         return fmean(map(fmean, cases))
