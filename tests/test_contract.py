@@ -62,7 +62,7 @@ BROKEN_METHODS = {
     "finite": {"score": "return {'L2': images.float().flatten(1).var(dim=1) / images.flatten(1).sum(1)}"},
     "sign: constant": {"score": DISTANCE.replace("}", " * 0}")},
     "sign": {"score": DISTANCE.replace("(dim=1)", "(dim=1).neg()")},
-    "seed": {"fit": f"import os; {MEAN} + int.from_bytes(os.urandom(3), 'big')"},
+    "seed": {"fit": f"import os; {MEAN} + int.from_bytes(os.urandom(3), 'big') / 2**16"},
     "random_state": {"fit": f"import torch; torch.manual_seed(run.seed); {MEAN}"},
     "random_state: NumPy": {"fit": f"import numpy; numpy.random.seed(0); {MEAN}"},
     "random_state: Python": {"fit": f"import random; random.seed(0); {MEAN}"},
