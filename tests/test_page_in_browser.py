@@ -330,7 +330,7 @@ def test_what_is_not_there_says_why(visit):
         table(found, OWN).locator("td button").nth(2).click()
         assert "mean of 2 cases" in dialog.inner_text()
         assert dialog.locator(".main b").inner_text() == table(found, OWN).locator("td button").nth(2).inner_text()[:5]
-        assert "for other test images, not for other seeds" in dialog.inner_text()
+        assert "for other images, not other seeds" in dialog.inner_text()
         dialog.get_by_role("button", name="b").first.click()
         assert dialog.locator("path.curve").count() == 1
         assert "patches" in dialog.inner_text()

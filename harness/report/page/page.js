@@ -267,7 +267,7 @@ function figures({ mean, std, interval, seeds, paper }, name) {
   const found = [], alone = seeds === 1;
   if (mean !== undefined) {
     found.push(figure(name, three(mean), std === null ? (alone ? "one seed" : "") : `± ${three(std)} over ${seeds} seeds`, "main"));
-    found.push(figure("95 % interval", interval.map(three).join(" – "), alone ? "for other test images, not for other seeds" : ""));
+    found.push(figure("95 % interval", interval.map(three).join(" – "), alone ? "for other images, not other seeds" : ""));
   }
   if (paper) {
     found.push(figure(`the paper, ${paper.table}`, paper.printed, paper.note, "paper"));
