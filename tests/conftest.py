@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -55,3 +57,17 @@ def run_here(tmp_path_factory):
             yield folder
 
     return enter
+
+
+@pytest.fixture(scope="session")
+def published_folder(run_here):
+    from published_folder import publish_some
+
+    with run_here("published"):
+        return publish_some()
+
+
+@pytest.fixture
+def leaderboard(published_folder, here):
+    """A small published folder, to be changed, where `harness leaderboard` looks for it."""
+    return Path(shutil.copytree(published_folder, "leaderboard"))

@@ -1,4 +1,4 @@
-"""A published folder: what is added stands beside what was there, and everything in it can be derived again."""
+"""A published folder: what is added stands beside what was there."""
 
 from __future__ import annotations
 
@@ -9,174 +9,23 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from published_folder import TEST2, check, contents, edit
 from tiny import case, harness, named, plugin
 
-from harness.metrics import Metrics
 from harness.paths import protocol_files
 from harness.records import Store
 from harness.report.publish import publish
-from harness.spec import digest
-
-TEST2 = ("--protocol", "test2", "--case", "1,2", "--seed", "0,1")
 
 
-@pytest.fixture(scope="module")
-def published(run_here):
-    """A folder with the tables of a method, and one that is skipped on a single class."""
-    with run_here("published"):
-        harness("run", *TEST2, "--method", f"{plugin()},subcluster", "--set", "subcluster.epochs=1")
-        harness("leaderboard", "--out", "published")
-        return Path("published").absolute()
-
-
-@pytest.fixture
-def copy(published, here):
-    return Path(shutil.copytree(published, "leaderboard"))
-
-
-def check(code: int = 0) -> str:
-    return harness("leaderboard", "--check", code=code).out
-
-
-def edit(path: Path, *replaced: tuple[str, str]) -> None:
-    text = path.read_text(encoding="utf-8")
-    for old, new in replaced:
-        assert old in text
-        text = text.replace(old, new, 1)
-    path.write_text(text, encoding="utf-8")
-
-
-def a_record(folder: Path) -> Path:
-    return sorted(folder.glob("records/test2/digits/mean-image/*.json"))[0]
-
-
-def test_what_was_published_is_found_in_order(copy):
-    assert "everything derives from its records" in check()
-    assert harness("leaderboard", "--check", "--out", copy).out == check()
-    (copy / "test2-digits-small.csv").write_text(harness("leaderboard", "--results", copy, "--format", "csv").out)
-    assert "everything derives" in check()
-
-
-@pytest.mark.parametrize("field", Metrics.model_fields)
-def test_a_number_that_was_changed_is_found(copy, field):
-    path = a_record(copy)
-    record = json.loads(path.read_text())
-    true = record["scores"]["L2"][field]
-    record["scores"]["L2"][field] = wrong = round(true - 0.01 if true > 0.5 else true + 0.01, 6)
-    path.write_text(json.dumps(record))
-    out = check(1)
-    assert f"{path}: L2: the record says {field} {wrong:.6f}, its scores say {true:.6f}" in out
-    assert (".md: not the table that its records make" in out) == (field == "auroc")
-
-
-@pytest.mark.parametrize(
-    ("changes", "problem"),
-    [
-        ({"status": "skipped", "reason": "too few"}, "skipped, and has numbers all the same"),
-        ({"digests": {"protocol": None}}, "digests: lacks dataset, recipe, method, engine"),
-        ({"recipe_values": {"network": "two-conv", "lr": 1.0, "epochs": 9}}, "recipe_values: not those"),
-        ({"clusters": [["0"], ["9"]]}, "clusters, anomaly_set or anomaly: not what test2 declares"),
-        ({"accuracy": 7.0}, "not a readable record"),
-        ({"case": "nowhere", "digests": {}}, "holds the record of another evaluation"),
-    ],
-    ids=str,
-)
-def test_a_record_that_contradicts_itself_is_found(copy, changes, problem):
-    path = a_record(copy)
-    record = json.loads(path.read_text())
-    if changes.get("digests"):
-        changes = {"digests": {part: record["digests"][part] for part in changes["digests"]}}
-    path.write_text(json.dumps(record | changes))
-    assert f"{path}: {problem}" in check(1)
-
-
-def test_what_is_not_of_the_recipe_or_the_code_of_its_name_is_found(copy):
-    path = sorted(copy.glob("records/test2/digits/subcluster/2*.json"))[0]
-    record = json.loads(path.read_text())
-    values = record["recipe_values"] | {"lr": 0.5}  # epochs were changed with --set, which the record tells
-    path.write_text(
-        json.dumps(record | {"recipe_values": values, "digests": record["digests"] | {"recipe": digest(values)}})
-    )
-    assert f"{path}: recipe_values: recipe small: lr is 0.5 in the record and 0.001 here" in check(1)
-    path.write_text(json.dumps(record | {"digests": record["digests"] | {"method": "0" * 16}}))
-    assert f"{path}: made with other code of subcluster than " in check(1)
-
-
-def test_one_training_is_not_taken_for_two_seeds(copy):
-    first, second = sorted(copy.glob("records/test2/digits/subcluster/2*.json"))
-    edit(second, *[(json.loads(path.read_text())["fit"] for path in (second, first))])
-    assert re.search(r"fit [0-9a-f]+ is that of seed [01], too", check(1))
-
-
-def test_line_charts_are_of_the_numbers_of_their_table(copy):
-    chart = copy / "test2-digits-small-lines.png"
-    shutil.copy(chart, copy / "test3-digits-small-lines.png")
-    assert "test3-digits-small-lines.png: there are no records of this figure" in check(1)
-    (copy / "test3-digits-small-lines.png").unlink()
-    with Image.open(chart) as image:
-        image.save(chart)
-    assert f"{chart}: not drawn from the numbers of its records" in check(1)
-    harness("leaderboard", "--results", copy, "--out", copy)
-    assert "everything derives" in check()
-
-
-def test_a_table_that_was_changed_is_found(copy):
-    table = copy / "test2-digits-small.md"
-    number = re.search(r"0\.\d{3}", table.read_text())[0]
-    edit(table, (number, "0.999"))
-    assert f"{table}: not the table that its records make" in check(1)
-
-
-def test_scores_that_are_gone_damaged_or_of_no_record_are_found(copy):
-    gone, damaged, *_ = sorted((copy / "scores").rglob("*.npz"))
-    stray, elsewhere = gone.with_name(f"{'0' * 64}.npz"), a_record(copy).with_suffix(".npz")
-    for place in (stray, elsewhere):
-        shutil.copy(gone, place)
-    gone.unlink()
-    damaged.write_bytes(damaged.read_bytes()[:-9])
-    out = check(1)
-    problems = ((gone, "no scores"), (damaged, "damaged scores"), (stray, "the scores of no record"))
-    for file, problem in (*problems, (elsewhere, "no record")):
-        assert re.search(f"{re.escape(str(file))}: {problem}", out)
-
-
-def test_records_that_are_damaged_or_in_another_s_place_are_found(copy):
-    first, second, *_ = sorted(a_record(copy).parent.glob("*.json"))
-    first.write_text("{")
-    first.with_name("broken.json").symlink_to("nowhere")
-    shutil.copy(second, second.with_name("elsewhere.json"))
-    out = check(1)
-    assert f"{first}: not a readable record" in out
-    assert "broken.json: not a readable record" in out
-    assert "elsewhere.json: holds the record of another evaluation" in out
-
-
-def test_tables_without_records_and_records_without_a_table_are_found(copy):
-    (copy / "test3-digits-small.md").write_text("### Table 10\n")
-    (copy / "README.md").write_text("What this is.\n")
-    (copy / "test2-digits-small.md").unlink()
-    out = check(1)
-    assert "test3-digits-small.md: there are no records of this table" in out
-    assert "test2-digits-small.md: missing" in out
-    assert "README" not in out
-
-
-def test_an_empty_folder_is_no_success(here):
-    Path("leaderboard").mkdir()
-    assert "no records; publish some with" in check(1)
-    assert "no records" in harness("leaderboard", "--check", "--out", "nowhere", code=1).out
-
-
-def test_someone_else_s_row_stands_beside_those_that_were_there(copy):
+def test_someone_else_s_row_stands_beside_those_that_were_there(leaderboard):
     """As a pull request brings it: records made elsewhere, added to the published ones."""
-    before = (copy / "test2-digits-small.md").read_text()
+    before = (leaderboard / "test2-digits-small.md").read_text()
     mine = plugin("mine", score='return {"L1": (images.float() - self.mean).abs().flatten(1).sum(1)}')
     mine.write_text(mine.read_text().replace('("L2",)', '("L1",)'))
     harness("run", *TEST2, "--method", mine, "--results", "theirs")
-    harness("leaderboard", "--results", "theirs", "--out", copy)
+    harness("leaderboard", "--results", "theirs", "--out", leaderboard)
     assert "everything derives" in check()
-    after = (copy / "test2-digits-small.md").read_text()
+    after = (leaderboard / "test2-digits-small.md").read_text()
     assert "mine L1" in after
     assert "mine" not in before
     row = next(line for line in before.splitlines() if line.startswith("| 1 |"))
@@ -185,13 +34,13 @@ def test_someone_else_s_row_stands_beside_those_that_were_there(copy):
     assert all(number in after for number in numbers)
 
 
-def test_a_row_that_can_t_stand_there_is_refused_and_nothing_is_changed(copy):
-    before = {path: path.read_bytes() for path in copy.rglob("*") if path.is_file()}
+def test_a_row_that_can_t_stand_there_is_refused_and_nothing_is_changed(leaderboard):
+    before = contents(leaderboard)
     mine = plugin(head="# another version of the same method")
     harness("run", "--protocol", "test2", "--case", "1", "--seed", "7", "--method", mine, "--results", "theirs")
-    line = harness("leaderboard", "--results", "theirs", "--out", copy, code=2).line
+    line = harness("leaderboard", "--results", "theirs", "--out", leaderboard, code=2).line
     assert "differ in their method and can't share a column" in line
-    assert before == {path: path.read_bytes() for path in copy.rglob("*") if path.is_file()}
+    assert before == contents(leaderboard)
 
 
 def test_a_record_that_is_published_again_takes_the_place_of_the_old_one(here):
@@ -206,12 +55,12 @@ def test_a_record_that_is_published_again_takes_the_place_of_the_old_one(here):
     assert "everything derives" in check()
 
 
-def test_records_of_the_same_scores_with_another_accuracy_or_metric_are_replaced(copy):
+def test_records_of_the_same_scores_with_another_accuracy_or_metric_are_replaced(leaderboard):
     others = [{"accuracy": 0.5}, {"knn_accuracy": {"3": 0.5}}, {"metrics": {"L2": {"brier": 0.5}}}]
-    paths = sorted(Path(shutil.copytree(copy, "theirs")).rglob("mean-image/*.json"))
+    paths = sorted(Path(shutil.copytree(leaderboard, "theirs")).rglob("mean-image/*.json"))
     for path, other in zip(paths, [*others, {"fit_seconds": 9}], strict=True):
         path.write_text(json.dumps(json.loads(path.read_text()) | other))
-    said = harness("leaderboard", "--results", "theirs", "--out", copy).err
+    said = harness("leaderboard", "--results", "theirs", "--out", leaderboard).err
     assert "3 record(s) replaced, 5 record(s) there already" in said
 
 
@@ -265,12 +114,12 @@ def test_scores_that_are_gone_are_published_again(here):
     assert "everything derives" in check()
 
 
-def test_a_folder_that_is_published_to_itself_is_left_as_it_is_but_for_its_tables(copy):
-    before = {path: path.read_bytes() for path in copy.rglob("*") if path.suffix in (".json", ".npz")}
-    (copy / "test2-digits-small.md").unlink()
-    stale = [record.model_copy(update={"accuracy": 0.5}) for record in Store(copy).records()]
-    assert publish(stale, Store(copy), copy, "md")["replaced"] == 0
-    assert before == {path: path.read_bytes() for path in copy.rglob("*") if path.suffix in (".json", ".npz")}
+def test_a_folder_that_is_published_to_itself_is_left_as_it_is_but_for_its_tables(leaderboard):
+    before = contents(leaderboard, ".json", ".npz")
+    (leaderboard / "test2-digits-small.md").unlink()
+    stale = [record.model_copy(update={"accuracy": 0.5}) for record in Store(leaderboard).records()]
+    assert publish(stale, Store(leaderboard), leaderboard, "md")["replaced"] == 0
+    assert before == contents(leaderboard, ".json", ".npz")
     assert "everything derives" in check()
 
 
@@ -300,38 +149,27 @@ def test_a_folder_carries_the_protocols_that_are_not_bundled(here):
     assert "mine.toml: name: 'yours' is not the protocol that belongs there" in check(1)
 
 
-@pytest.mark.parametrize(
-    "words",
-    [("--protocol", "test2"), ("--method", "lof"), ("--seed", "0"), ("--set", "none"), ("--results", "."),
-     ("--format", "html")],
-    ids=" ".join,
-)  # fmt: skip
-def test_a_check_is_of_the_whole_folder(words):
-    line = harness("leaderboard", "--check", *words, code=2).line
-    assert line == f"harness: --check: derives all of --out again; leave out {words[0]}"
-
-
-def test_a_folder_can_t_declare_a_bundled_protocol_otherwise(copy):
+def test_a_folder_can_t_declare_a_bundled_protocol_otherwise(leaderboard):
     """Else a pull request could bring an easier test 2 with it."""
     bundled = protocol_files()["test2"].read_text(encoding="utf-8")
     Path("easier.toml").write_text(bundled.replace('["5", "6", "7", "8", "9"]', '["5"]'), encoding="utf-8")
     assert '["5"]' in Path("easier.toml").read_text()
     harness("run", "--protocol", "easier.toml", "--case", "1", "--method", plugin(), "--results", "theirs")
-    line = harness("leaderboard", "--results", "theirs", "--protocol", "easier.toml", "--out", copy, code=2).line
+    line = harness("leaderboard", "--results", "theirs", "--protocol", "easier.toml", "--out", leaderboard, code=2).line
     assert "made under another version of test2" in line
     harness("leaderboard", "--results", "theirs", "--protocol", "easier.toml", "--out", "apart")
     assert not Path("apart/protocols").exists()
-    (copy / "protocols").mkdir()
-    shutil.copy("easier.toml", copy / "protocols" / "test2.toml")
+    (leaderboard / "protocols").mkdir()
+    shutil.copy("easier.toml", leaderboard / "protocols" / "test2.toml")
     assert "test2.toml: the protocol of no record, or of a bundled one's name" in check(1)
 
 
-def test_the_page_and_the_tables_that_are_there_stay_alike(copy):
+def test_the_page_and_the_tables_that_are_there_stay_alike(leaderboard):
     mine = plugin("mine", summary="Another one.")
     harness("run", *TEST2, "--method", mine, "--results", "theirs")
-    words = ("leaderboard", "--results", "theirs", "--out", copy, "--format", "html")
+    words = ("leaderboard", "--results", "theirs", "--out", leaderboard, "--format", "html")
     assert "4 record(s) added" in harness(*words).err
-    assert "mine L2" in (copy / "test2-digits-small.md").read_text()
+    assert "mine L2" in (leaderboard / "test2-digits-small.md").read_text()
     assert "everything derives" in check()
 
 
@@ -351,34 +189,32 @@ def test_scores_are_published_as_ranks_that_every_number_derives_from(here, monk
     assert "4 record(s) there already" in harness("leaderboard", "--out", "leaderboard").err
     again = harness("leaderboard", "--results", "leaderboard", "--out", "leaderboard")
     assert "4 record(s) there already" in again.err
-    exact = {path: path.read_bytes() for path in Path("results").rglob("*.npz")}
+    exact = contents(Path("results"), ".npz")
     assert "4 record(s) there already" in harness("leaderboard", "--out", "results").err
-    assert exact == {path: path.read_bytes() for path in Path("results").rglob("*.npz")}, (
-        "results are not published over"
-    )
+    assert exact == contents(Path("results"), ".npz"), "results are not published over"
     tampered = next(Path("leaderboard").rglob("*.npz"))
     tampered.write_bytes(next(Path("results").rglob("*.npz")).read_bytes())
     assert "damaged scores" in harness("leaderboard", "--check", "--out", "leaderboard", code=1).out
 
 
-def test_what_is_there_already_is_left_as_it_is(copy):
-    before = {path: path.read_bytes() for path in copy.rglob("*") if path.suffix in (".json", ".npz", ".md")}
+def test_what_is_there_already_is_left_as_it_is(leaderboard):
+    before = contents(leaderboard, ".json", ".npz", ".md")
     harness("run", *TEST2, "--method", plugin(), "--results", "again")
-    assert "4 record(s) there already" in harness("leaderboard", "--results", "again", "--out", copy).err
-    assert before == {path: path.read_bytes() for path in copy.rglob("*") if path.suffix in (".json", ".npz", ".md")}
+    assert "4 record(s) there already" in harness("leaderboard", "--results", "again", "--out", leaderboard).err
+    assert before == contents(leaderboard, ".json", ".npz", ".md")
 
 
-def test_a_failure_takes_the_place_of_no_number(copy):
-    before = {path: path.read_bytes() for path in copy.rglob("*") if path.suffix in (".json", ".npz", ".md")}
+def test_a_failure_takes_the_place_of_no_number(leaderboard):
+    before = contents(leaderboard, ".json", ".npz", ".md")
     harness("run", *TEST2, "--method", plugin(), "--results", "again")
     for path in Path("again").rglob("records/**/*.s1.*.json"):
         failed = {"status": "failed", "reason": "the disk is full", "scores": {}, "scores_sha256": ""}
         record = json.loads(path.read_text()) | failed
         record["digests"]["score Energy"] = "0" * 16  # which was asked for as well
         path.write_text(json.dumps(record))
-    said = harness("leaderboard", "--results", "again", "--out", copy).err
+    said = harness("leaderboard", "--results", "again", "--out", leaderboard).err
     assert "2 record(s) there already, 2 record(s) left out, which failed where the folder has a number" in said
-    assert before == {path: path.read_bytes() for path in copy.rglob("*") if path.suffix in (".json", ".npz", ".md")}
+    assert before == contents(leaderboard, ".json", ".npz", ".md")
 
 
 def test_another_reason_of_a_failure_is_published(here):
@@ -388,21 +224,6 @@ def test_another_reason_of_a_failure_is_published(here):
         harness("leaderboard", "--protocol", protocol, "--out", "leaderboard")
     (path,) = Path("leaderboard").rglob("records/**/*.json")
     assert "no disk" in json.loads(path.read_text())["reason"]
-
-
-def test_scores_that_can_t_be_read_are_told_once_and_hide_nothing_silently(copy):
-    mine = plugin("mine", score='return {"L1": (images.float() - self.mean).abs().flatten(1).sum(1)}')
-    mine.write_text(mine.read_text().replace('("L2",)', '("L1",)'))
-    harness("run", *TEST2, "--method", mine, "--results", "theirs")
-    harness("leaderboard", "--results", "theirs", "--out", copy)
-    store = Store(copy)
-    damaged = store.files(
-        next(record for record in store.records() if record.method == "subcluster" and record.scores)
-    )[1]
-    damaged.write_bytes(b"")
-    told = [line for line in check(1).splitlines() if damaged.name in line]
-    assert len(told) == 1
-    assert "its tables can't be compared until then" in check(1)
 
 
 def test_what_is_published_can_be_derived_again_from_what_is_published(here):
