@@ -161,10 +161,10 @@ def _carry_out(
     records = list(recorded.values())
     boards = leaderboards(records, request.protocols, store.scores, whole=False)
     show([board.table for board in boards])
-    failed = {key: record.fit for key, record in recorded.items() if record.status == "failed"}
-    # A score, metric or accuracy that failed is lacking in a record that holds the method's own numbers.
-    failed |= {evaluation.key: evaluation.fit.id for evaluation in outstanding(wanted, recorded.get)}
-    failed |= {one.key: one.fit.id for one in wanted if one.key in recorded and recorded[one.key].reason}
+    # A score, metric or accuracy that failed is the reason of a record that holds the method's own numbers, or is
+    # still lacking in one from before.
+    lacking = {one.key for one in outstanding(wanted, recorded.get)}
+    failed = {one.key: one.fit.id for one in wanted if one.key in lacking or recorded[one.key].reason}
     for line in below_chance(records, plugins):
         click.echo(line, err=True)
     if failed:
