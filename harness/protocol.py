@@ -16,7 +16,7 @@ from itertools import islice, pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from harness.errors import HarnessError, guess, suggest
 from harness.paths import protocol_files
@@ -267,6 +267,13 @@ class NamedProtocol(Protocol):
 class MergingProtocol(Protocol):
     form: Literal["merging"]
     dataset: dict[str, Merging]
+
+    @field_validator("table")
+    @classmethod
+    def _no_average(cls, table: Layout) -> Layout:
+        if table.average:  # some of its rows are means of several cases themselves
+            raise ValueError("average: there is none over numbers of clusters; leave it out")
+        return table
 
 
 FORMS: dict[str, type[Protocol]] = {

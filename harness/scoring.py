@@ -216,7 +216,8 @@ def compact(values: np.ndarray) -> np.ndarray:
     """float32 where that keeps the values as they are, else float64."""
     import numpy as np
 
-    narrow = values.astype(np.float32)
+    with np.errstate(over="ignore"):
+        narrow = values.astype(np.float32)
     return narrow if (narrow == values).all() else values
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import tomllib
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -31,16 +30,27 @@ def _value(text: str) -> Any:
         value = plain(tomllib.loads(f"value = {text}")["value"])
     except (ValueError, RecursionError):
         return text
-    # The parameter knows whether "true" is a word or a truth value, and 2024.10 a name or a number: both can be made of
-    # the text.
-    other_name = re.fullmatch("[0-9._]+", text) and str(value) != text
+    # The parameter knows whether "true" is a word or a truth value, and 2024.10 or 0x10 a name or a number: both can be
+    # made of the text.
+    other_name = isinstance(value, int | float) and str(value) != text
     return text if isinstance(value, bool) or other_name else value
 
 
 def settled(changes: Mapping[str, Any], checked: Mapping[str, Any]) -> dict[str, Any]:
-    """Changes, with what turned out to be a number as that number: 0.10 and 0.1 are one setting, if no names."""
-    numbers = {key: value for key, value in checked.items() if type(value) in (int, float)}
-    return {key: numbers.get(key, value) if isinstance(value, str) else value for key, value in changes.items()}
+    """Changes as records have them, however they were typed: 0.10 and .1 are one setting, 1 and 1.0, True and true.
+
+    Args:
+        checked: the same parameters as they were understood.
+    """
+    spelt = {key: _spelt(value) for key, value in checked.items() if type(value) in (bool, int, float)}
+    return {key: spelt.get(key, value) for key, value in changes.items()}
+
+
+def _spelt(value: bool | int | float) -> str | int | float:
+    if isinstance(value, bool):
+        return str(value).lower()
+    whole = isinstance(value, float) and value.is_integer() and abs(value) < 2**53
+    return int(value) if whole else value
 
 
 def check_owners(settings: dict[str, dict[str, Any]], known: Iterable[str]) -> None:

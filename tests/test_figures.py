@@ -21,6 +21,7 @@ from harness.protocol import read_protocol
 from harness.records import Store
 from harness.report.figures import LEGEND_WIDTH, draw, lines
 from harness.report.look import COLOURS, looks, save
+from harness.report.page.evidence import histogram
 from harness.report.published import read_published
 from harness.report.roc import mean_roc, roc_and_histogram
 
@@ -378,6 +379,16 @@ def test_scores_that_are_all_the_same_are_drawn():
     assert_legible(roc_and_histogram([one], read_protocol("test2"), lambda _: same))
 
 
+def test_scores_that_stand_for_an_infinity_are_drawn():
+    most = float(np.finfo(np.float64).max)
+    one = record("test2", "mnist", "3", "ssl", {"KL": metrics(0.5)})
+    huge = {"normal.KL": np.array([-most] * 5), "anomaly.KL": np.array([most] * 5)}
+    assert_legible(roc_and_histogram([one], read_protocol("test2"), lambda _: huge))
+    drawn = histogram(huge["normal.KL"], huge["anomaly.KL"])
+    assert np.isfinite(drawn["ends"]).all()
+    assert (drawn["normal"][0], drawn["anomaly"][-1]) == (5, 5)
+
+
 # Files
 
 
@@ -422,6 +433,14 @@ def test_there_is_a_figure_for_each_anomaly_set_and_none_for_random_partitions(t
     records = [record("clusters", "digits", case, "subcluster", **more) for case in ("digits 2", "digits 2 random 0")]
     paths = list(draw("b", records, read_protocol("clusters"), scores, tmp_path))
     assert [path.name for path in paths] == ["b-roc-digits-2.svg", "b-roc-digits-2.png"]
+
+
+def test_cases_whose_names_a_file_does_not_tell_apart_have_a_figure_each(here):
+    cases = {name: case(["0"], "8") for name in ("猫", "犬", "c 1", "c-1", "d")}
+    harness("run", "--protocol", named(cases), "--method", plugin())
+    written = harness("leaderboard", "--out", "out").out.splitlines()
+    assert len(written) == len(set(written)) == 11  # the table, and two files of each figure
+    assert "out/mine-digits-small-roc-d.svg" in written
 
 
 def test_a_folder_that_cannot_be_written_to_is_one_line(tmp_path):

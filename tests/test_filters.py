@@ -37,6 +37,7 @@ def test_records_are_chosen_by_what_was_set(variants):
     assert counted("--set", "none", "--seed", "1", "--case", "2") == 1
     columns = table(harness("leaderboard", "--set", "none", "--format", "md").out)[0]
     assert [name for name in columns if name.startswith("mean-image")] == ["mean-image L2"]
+    assert counted("--set", "mean-image.k=none") == 0
     assert "--set mean-image.k=6: no record has it" in harness("leaderboard", "--set", "mean-image.k=6", code=2).line
     both = ("--set", "mean-image.k=5", "--set", "mean-image.k=1", "--set", "mean-image.k=7")
     assert counted(*both) == 2

@@ -90,8 +90,8 @@ def test_several_seeds_are_a_mean_and_a_deviation(made):
 def test_accuracies_among_neighbours_are_shown_but_never_compared():
     scores = {"Cosine": metrics(0.6), "Euclidean": metrics(0.9)}
     records = [
-        made_up_record("test5", "cifar100", name, "isif", scores, knn_accuracy={"3": 0.99}, params={"k": 3})
-        for name in ("fish", "carnivores", "cat_family")
+        made_up_record("test5", "cifar100", name, "isif", scores, knn_accuracy={str(k): 0.99}, params={"k": k})
+        for name, k in (("fish", 3), ("carnivores", 300), ("cat_family", 3))
     ]
     (board,) = leaderboards(records, scores=lambda record: {})
     shown = {line.score: [(cell.text, cell.bold) for cell in line.cells] for line in board.lines[1:]}  # after SSL's
@@ -255,22 +255,26 @@ def test_numbers_that_are_not_comparable_are_refused(made, part):
     assert "run" in str(caught.value)
 
 
-def test_seeds_of_other_parameters_are_never_averaged(here):
+def test_numbers_by_other_parameters_than_the_protocol_declares_are_refused(here):
     power = "class Params(harness.Params):\n        power: int = 2"
 
-    def run(power, seed):
-        cases = {"a": case(["0"], "8") | {"params": {"powered": {"power": power}}}, "b": case(["1"], "8")}
-        harness("run", "--protocol", named(cases), "--method", method, "--seed", seed)
+    def run(power, *words):
+        own = {"params": {"powered": {"power": power}}}
+        cases = {"a": case(["0"], "8") | own, "b": case(["1"], "8") | own, "c": case(["2"], "8")}
+        harness("run", "--protocol", named(cases), "--method", method, *words)
 
     method = plugin("powered", body=power)
-    run(3, "0,1")
+    run(3, "--seed", "0,1")
     assert "± 0.000" in harness("leaderboard", "--protocol", "mine.toml").out
-    run(4, "1")
+    run(4, "--seed", "1")
     line = harness("leaderboard", "--protocol", "mine.toml", code=2).line
     assert "case a, powered" in line
-    assert "other parameters (power) and can't share a cell" in line
-    run(4, "0")
-    harness("leaderboard", "--protocol", "mine.toml")
+    assert "seed 0: made with power = 3, where mine has 4; run it again" in line
+    run(4, "--seed", "0", "--case", "a")
+    assert "case b, powered" in harness("leaderboard", "--protocol", "mine.toml", code=2).line
+    run(4, "--seed", "0", "--set", "powered.power=3")
+    run(4, "--seed", "0")
+    assert "powered (power=3)" in harness("leaderboard", "--protocol", "mine.toml").out
 
 
 def test_scores_in_other_orders_are_never_compared_image_by_image(here):

@@ -11,7 +11,16 @@ from hypothesis import strategies as st
 from scipy import stats
 from sklearn.metrics import roc_auc_score, roc_curve
 
-from harness.metrics import Metrics, compare, delong_variance, measure, over_seeds, pooled_interval, reach
+from harness.metrics import (
+    Metrics,
+    compare,
+    compare_placements,
+    delong_variance,
+    measure,
+    over_seeds,
+    pooled_interval,
+    reach,
+)
 
 # Few distinct values, so that most examples hold ties within and between the classes.
 tied = st.lists(st.integers(-4, 4).map(float), min_size=1, max_size=30)
@@ -190,6 +199,15 @@ def test_methods_that_rank_alike_do_not_differ(normal, anomaly):
     found = compare(normal, anomaly, np.exp(normal), np.exp(anomaly))
     assert (found.difference, found.p_value) == (0, 1)
     assert -1 <= found.low < 0 < found.high <= 1
+
+
+def test_rounding_is_no_difference():
+    """The same method, of ten seeds and of one."""
+    ten, one = ([sum([place] * n) / n for place in (0.1, 0.7, 0.9)] for n in (10, 1))
+    assert ten != one
+    found = compare_placements((np.array(ten), np.array(ten)), (np.array(one), np.array(one)))
+    assert found.difference == pytest.approx(0, abs=1e-12)
+    assert found.low < -0.5 < 0.5 < found.high
 
 
 def test_right_against_wrong_on_every_image():

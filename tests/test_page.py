@@ -156,6 +156,12 @@ def test_the_command_for_a_number_that_is_not_there_makes_that_number(here):
     changed = ("--set", "powered.power=3", "--set", "recipe.epochs=1")
     method = plugin("powered", body="class Params(harness.Params):\n        power: int = 2")
     harness("run", "--protocol", path, "--method", f"{method}", "--case", "a", *changed)
+    score = ("--score", "Energy", "--set", "subcluster.epochs=1")
+    harness("run", "--protocol", "test2", "--method", "subcluster", "--case", "2", *score, "--results", "with-energy")
+    text = harness("leaderboard", "--results", "with-energy", "--format", "html").out
+    entries = [entry for entry in Read(text).json("data")["entries"] if not entry["runs"]]
+    assert all(("--score Energy" in entry["command"]) == (entry["score"] == "Energy") for entry in entries)
+    assert any(entry["score"] == "Energy" for entry in entries)
 
     def missing() -> list[str]:
         text = harness("leaderboard", "--protocol", path, "--format", "html").out

@@ -246,6 +246,14 @@ def test_grey_that_can_be_read_in_two_ways_is_refused(tmp_path, tags):
     assert "black as zero" in error_of(lambda: pictures.decode(tmp_path / "a.tif"), DataDamaged)
 
 
+def test_pixels_below_zero_are_refused(tmp_path):
+    numbers = {256: 4, 257: 4, 258: 8, 262: 1, 273: 8, 277: 1, 278: 4, 279: 16, 339: 2}
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in numbers.items())
+    directory = struct.pack("<H", len(numbers)) + entries + b"\0" * 4
+    (tmp_path / "a.tif").write_bytes(b"II*\0" + struct.pack("<I", 24) + bytes([200] * 16) + directory)
+    assert "below zero" in error_of(lambda: pictures.decode(tmp_path / "a.tif"), DataDamaged)
+
+
 @pytest.mark.parametrize("suffix", [".tif", ".png", ".webp"])
 def test_a_file_of_several_pictures_is_refused(tmp_path, suffix):
     pages = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]

@@ -161,6 +161,7 @@ GROWING = SOUND | {"form": "growing", "dataset": {"digits": {"order": ["0", "1"]
 ONE = SOUND | {"form": "one-normal", "dataset": {"digits": {"classes": ["0", "1", "2"]}}}
 MERGING = SOUND | {
     "form": "merging",
+    "table": {"title": "T"},
     "dataset": {
         "digits": {
             "study": {
@@ -226,6 +227,13 @@ def test_one_line_names_the_file_the_key_and_the_mend(here, spec, parts):
 )
 def test_a_section_without_a_case_is_refused(here, spec):
     refused(write_toml("mine.toml", spec), "digits")
+
+
+def test_numbers_of_clusters_have_no_average(here):
+    text = protocol_files()["clusters"].read_text(encoding="utf-8")
+    Path("mine.toml").write_text(text.replace("[table]", "[table]\naverage = true", 1), encoding="utf-8")
+    line = harness("plan", "--protocol", "mine.toml", "--method", "kde", code=2).line
+    assert "mine.toml: table: average: there is none over numbers of clusters; leave it out" in line
 
 
 def test_two_cases_of_one_name_are_refused(here):

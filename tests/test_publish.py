@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from published_folder import TEST2, check, contents, edit
-from tiny import case, harness, named, plugin
+from tiny import case, harness, named, plugin, write_toml
 
 from harness.paths import protocol_files
 from harness.records import Store
@@ -241,6 +241,18 @@ def test_what_is_published_can_be_derived_again_from_what_is_published(here):
         if record.status == "ok":
             assert set(Store(Path("published")).scores(record)) >= {f"normal.{name}" for name in record.scores}
     assert not list(Path("published").rglob("*.safetensors"))
+
+
+def test_tables_whose_names_come_to_the_same_are_two(here):
+    recipe = write_toml("digits-small.toml", {"network": "two-conv", "lr": 0.1, "epochs": 1, "batch": 64})
+    for name, more in (("p-digits", ()), ("p", ("--recipe", recipe))):
+        harness("run", "--protocol", named({"a": case(["0"], "6")}, name=name), "--method", plugin(), *more)
+    protocols = ("--protocol", "p.toml,p-digits.toml")
+    told = harness("leaderboard", *protocols, "--out", "leaderboard").out.splitlines()
+    tables = [line for line in told if line.endswith(".md")]
+    assert len(set(tables)) == 2
+    assert all(re.fullmatch(r"leaderboard/p-digits-digits-small-[0-9a-f]{6}\.md", line) for line in tables)
+    assert "everything derives" in check()
 
 
 def test_names_that_would_leave_the_folder_of_tables_are_refused(here):

@@ -190,16 +190,34 @@ def test_true_is_a_word_or_a_truth_value_as_the_parameter_has_it(here):
     record = json.loads(path.read_text())
     assert record["params"] == {"word": "true", "yes": True}
     assert record["recipe_values"]["flip"] is True
-    assert parse_settings(["a.word=2024.10", "a.count=1_2", "a.lr=1e-3", "a.n=10"]) == {
-        "a": {"word": "2024.10", "count": "1_2", "lr": 1e-3, "n": 10}
+    words = ["a.word=2024.10", "a.path=0x10", "a.year=1e3", "a.count=1_2", "a.lr=0.5", "a.n=10"]
+    assert parse_settings(words) == {
+        "a": {"word": "2024.10", "path": "0x10", "year": "1e3", "count": "1_2", "lr": 0.5, "n": 10}
     }
-    # A number is one setting however it is typed: neither another record, nor out of reach of a filter.
-    words = ("--protocol", "test2", "--case", "1", "--method", plugin("rate"), "--set")
-    harness("run", *words, "recipe.lr=0.1", "--set", "rate.epochs=1_0")
-    assert harness("plan", *words, "recipe.lr=0.10", "--set", "rate.epochs=10").statuses == ["done"]
-    assert len(harness("results", "--set", "recipe.lr=0.100").out.splitlines()) == 3
     line = harness("plan", "--protocol", "test2", "--method", plugin(), "--set", "recipe.flip=maybe", code=2).line
     assert "flip" in line
+
+
+def test_a_setting_is_one_however_it_is_typed(here):
+    """Neither another record, nor out of reach of a filter."""
+    words = ("--protocol", "test2", "--case", "2", "--method", plugin("rate"), "--set")
+    harness("run", *words, "recipe.lr=.1", "--set", "rate.epochs=1_0", "--set", "recipe.flip=false")
+    again = ("recipe.lr=1e-1", "--set", "rate.epochs=10.0", "--set", "recipe.flip=False")
+    assert harness("plan", *words, *again).statuses == ["done"]
+    assert len(harness("results", "--set", "recipe.lr=0.100").out.splitlines()) == 3
+    (record,) = Store(Path("results")).records()
+    assert record.settings == {"rate": {"epochs": 10}, "recipe": {"lr": 0.1, "flip": "false"}}
+    harness("run", *words, "test2.order=1,2, 3,4,0", "--set", "recipe.lr=1.0")
+    assert harness("plan", *words, 'test2.order=["1", "2", "3", "4", "0"]', "--set", "recipe.lr=1").statuses == ["done"]
+
+
+def test_what_is_set_for_all_methods_is_recorded_as_that_whatever_one_of_them_has(here):
+    both = ("--method", f"{plugin('one')},{plugin('other')}", "--set", "recipe.lr=.05", "--set", "one.lr=.1")
+    harness("run", "--protocol", "test2", "--case", "1", *both)
+    one, other = Store(Path("results")).records()
+    assert one.settings == {"recipe": {"lr": 0.05}, "one": {"lr": 0.1}}
+    assert other.settings == {"recipe": {"lr": 0.05}}
+    assert (one.recipe_values["lr"], other.recipe_values["lr"]) == (0.1, 0.05)
 
 
 INNER = """class Params(harness.Params):

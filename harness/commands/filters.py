@@ -94,7 +94,8 @@ def _set_so(texts: tuple[str, ...]) -> Callable[[Record], bool]:
             for key, value in each.items():
                 wanted.setdefault((owner, key), set()).add(_comparable(value))
     return lambda record: all(
-        _comparable(record.settings.get(owner, {}).get(key)) in values for (owner, key), values in wanted.items()
+        key in record.settings.get(owner, {}) and _comparable(record.settings[owner][key]) in values
+        for (owner, key), values in wanted.items()
     )
 
 

@@ -25,6 +25,7 @@ UNCOMPRESSED = (".bmp", ".pgm", ".ppm", ".tif", ".tiff")
 BITS_PER_SAMPLE, PHOTOMETRIC_INTERPRETATION, SAMPLE_FORMAT = 258, 262, 339
 """Tags of TIFF 6.0; of the values of the last two, 1 stands for black as zero, and for unsigned."""
 BLACK_IS_ZERO = UNSIGNED = 1
+SIGNED = 2
 PARTS = {"train": "train", "test": "val"}
 """The folder of each split."""
 
@@ -184,6 +185,8 @@ def _eight_bits(image: Image) -> Image:
     if image.mode == "F":
         raise _Ambiguous("has floating-point pixels, of a range that nobody knows; save it with 8 or 16 bits")
     if not image.mode.startswith("I"):
+        if image.format == "TIFF" and SIGNED in image.tag_v2.get(SAMPLE_FORMAT, ()):
+            raise _Ambiguous("has pixels below zero; save it with 8 or 16 bits, unsigned")
         return image
     if image.format == "TIFF":
         tags = image.tag_v2

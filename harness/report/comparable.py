@@ -6,7 +6,7 @@ from typing import NoReturn
 
 from harness.errors import HarnessError
 from harness.paths import protocol_files
-from harness.protocol import Protocol
+from harness.protocol import Case, Protocol
 from harness.records import Record
 from harness.report.names import Variant, declared_as, label, place_of
 
@@ -17,7 +17,8 @@ def check_comparable(records: list[Record], protocol: Protocol) -> None:
     Raises:
         HarnessError: so it is; the line names records, what differs, and what to do.
     """
-    versions = {case.name: protocol.digest(case) for case in protocol.cases(declared_as(records[0]))}
+    cases = {case.name: case for case in protocol.cases(declared_as(records[0]))}
+    versions = {name: protocol.digest(case) for name, case in cases.items()}
     firsts: dict[tuple, Record] = {}
     for record in records:
         if record.case not in versions or versions[record.case] != record.digests.get("protocol"):
@@ -28,6 +29,7 @@ def check_comparable(records: list[Record], protocol: Protocol) -> None:
             )
         if record.status != "ok":
             continue  # there is no number that could be mixed
+        _check_parameters(record, cases[record.case])
         variant, row = Variant.of(record), (record.case, record.anomaly_set)
         for part in record.digests:
             if part != "protocol" and not part.startswith("metric "):  # these are in no table
@@ -35,6 +37,18 @@ def check_comparable(records: list[Record], protocol: Protocol) -> None:
                 _check_column(firsts.setdefault((part, *column), record), record, part)
         _check_cell(firsts.setdefault((*row, variant), record), record)
         _check_row(firsts.setdefault(row, record), record)
+
+
+def _check_parameters(record: Record, case: Case) -> None:
+    """Those that the protocol declares for a case; what was set for all cases is beside them in the method's name."""
+    own = record.settings.get(record.method, {})
+    for name, value in case.params.get(record.method, {}).items():
+        used = record.params.get(name)
+        if name not in own and used != value:
+            raise HarnessError(
+                f"{label(record)}: made with {name} = {used}, where {record.protocol} has {value}; "
+                f"run it again, or put it away with harness forget: {place_of(record)}"
+            )
 
 
 def _check_column(one: Record, other: Record, part: str) -> None:

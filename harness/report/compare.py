@@ -118,6 +118,9 @@ def comparisons(
         key = (record.protocol, record.recipe, digest(record.shared_settings), stand_in)
         groups.setdefault(key, []).append(board)
     tables = [table for group in groups.values() if (table := _table(group, published, cases))]
+    if not tables and cases:
+        said = f"the paper prints no number of {', '.join(cases)} for the methods on record"
+        raise HarnessError(f"{said}; leave out --case")
     if not tables:
         names = dict.fromkeys(f"{board.records[0].protocol} on {declared_as(board.records[0])}" for board in boards)
         ran = {board.records[0].protocol for board in boards}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -133,12 +134,15 @@ def draw(
     cases = [case for case in protocol.cases(declared_as(records[0])) if case.row == case.name]
     if x_label and (figure := lines(records, protocol, x_label, published)):
         yield from save(figure, out / f"{name}-lines", numbers_of(records))
-    for case in cases:
-        for anomaly_set in case.anomalies:
-            here = [r for r in records if (r.case, r.anomaly_set) == (case.name, anomaly_set)]
-            if figure := roc_and_histogram(here, protocol, scores, len({record.seed for record in records})):
-                tail = [case.name] + [anomaly_set] * (len(case.anomalies) > 1)
-                yield from save(figure, out / "-".join([name, "roc", *map(slug, tail)]))
+    places = [(case.name, anomaly_set) for case in cases for anomaly_set in case.anomalies]
+    tails = {place: place if len({s for c, s in places if c == place[0]}) > 1 else place[:1] for place in places}
+    times = Counter("-".join(map(slug, tail)) for tail in tails.values())
+    for place, tail in tails.items():
+        here = [record for record in records if (record.case, record.anomaly_set) == place]
+        if figure := roc_and_histogram(here, protocol, scores, len({record.seed for record in records})):
+            told = "-".join(map(slug, tail))
+            # What a file name does not tell apart, some letters of a digest do.
+            yield from save(figure, out / f"{name}-roc-{told}{f'-{digest(tail)[:6]}' if times[told] > 1 else ''}")
 
 
 # What is drawn

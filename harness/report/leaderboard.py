@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -92,9 +93,10 @@ def leaderboards(
         shared = record.shared_settings
         changed = digest(shared) if shared else ""
         groups.setdefault((record.protocol, record.dataset, record.recipe, changed), []).append(record)
-    return [
+    boards = [
         _leaderboard(group, own.get(group[0].protocol, group[0].protocol), scores, whole) for group in groups.values()
     ]
+    return [replace(board, name=name) for board, name in zip(boards, _names(boards), strict=True)]
 
 
 def not_bundled(records: Iterable[Record]) -> set[str]:
@@ -105,6 +107,16 @@ def not_bundled(records: Iterable[Record]) -> set[str]:
 def own_protocols(paths: Iterable[str]) -> dict[str, str]:
     """Files of protocols by the name that they give themselves."""
     return {read_protocol(path).name: path for path in paths if path.endswith(".toml")}
+
+
+def _names(boards: Sequence[Leaderboard]) -> list[str]:
+    """Those of the boards; where hyphens in names of their own make two of them one, a few letters tell them apart."""
+    times = Counter(board.name for board in boards)
+    of = [[getattr(board.records[0], part) for part in ("protocol", "dataset", "recipe")] for board in boards]
+    return [
+        f"{board.name}-{digest(parts)[:6]}" if times[board.name] > 1 else board.name
+        for board, parts in zip(boards, of, strict=True)
+    ]
 
 
 def _leaderboard(records: list[Record], protocol_name: str, scores: Scores | None, whole: bool) -> Leaderboard:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 LABEL_WIDTH = 34
 """Characters in a line of the legend, and of a title where two are side by side."""
+LARGEST = 1e300
+"""A score beyond it is drawn as this: 1.8e308, say, which some make of an infinity, leaves no room to compute."""
 NORMAL, ANOMALY = "#56B4E9", "#D55E00"
 
 
@@ -107,11 +109,16 @@ def mean_roc(seeds: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray
     return np.repeat(rates, 2), np.stack([lower, upper], 1).ravel()
 
 
+def bounded(values: np.ndarray) -> np.ndarray:
+    """Scores that can be drawn: see `LARGEST`."""
+    return values.clip(-LARGEST, LARGEST) if values.dtype.itemsize > 4 else values  # float32 ends at 3.4e38
+
+
 def histogram_edges(normal: np.ndarray, anomaly: np.ndarray) -> np.ndarray:
     """Where the bins of a score's histogram begin and end: equal ones over the central 99 % of both classes."""
     import numpy as np
 
-    ends = [np.quantile(values, q) for values in (normal, anomaly) for q in (0.005, 0.995)]
+    ends = [np.quantile(bounded(values), q) for values in (normal, anomaly) for q in (0.005, 0.995)]
     bins = int(np.clip(min(len(normal), len(anomaly)) ** 0.5, 10, 40))
     return np.linspace(min(ends), max(ends) if max(ends) > min(ends) else min(ends) + 1, bins + 1)
 

@@ -122,7 +122,7 @@ def _difference(a: Entry, b: Entry, by_images: Mapping[tuple[Key, Key], Comparis
     below = statistics.fmean([one.difference - one.low for one in compared])
     above = statistics.fmean([one.high - one.difference for one in compared])
     seeds, value = _seeds(a, b), a.mean - b.mean
-    return Difference(value, value - reach(below, *seeds), value + reach(above, *seeds))
+    return Difference(value, max(value - reach(below, *seeds), -1.0), min(value + reach(above, *seeds), 1.0))
 
 
 def _seeds(a: Entry, b: Entry) -> list[list[float]]:

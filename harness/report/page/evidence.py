@@ -159,6 +159,8 @@ class Evidence:
         words = ["harness", "run", "--protocol", protocol, "--dataset", first.dataset]
         words += ["--method", line.variant.method, "--case", quoted(case.name), "--recipe", first.recipe]
         words += ["--seed", ",".join(map(str, sorted({record.seed for record in self._board.records})))]
+        if any(f"score {line.score}" in record.digests for record in self._board.records):
+            words += ["--score", line.score]
         for owner, changes in line.settings(first.shared_settings).items():
             words += [word for key, value in changes.items() for word in ("--set", f"{owner}.{key}={value}")]
         return shlex.join(words)

@@ -13,6 +13,7 @@ from harness.errors import HarnessError
 from harness.plugins import aside
 from harness.records import Record
 from harness.report.page.evidence import picture_key
+from harness.report.roc import bounded
 from harness.scoring import TestImages
 
 if TYPE_CHECKING:
@@ -106,6 +107,7 @@ def _ends(values: np.ndarray, places: np.ndarray) -> list[list[tuple[int, float]
         raise Withheld("no pictures, since the data at hand have other test images than those that were scored")
     order = values.argsort(kind="stable")
     ends = order[:EACH], order[::-1][:EACH]
+    values = bounded(values)
     return [[(int(places[i]), float(f"{values[i]:.4g}")) for i in end] for end in ends]
 
 
