@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from harness.errors import HarnessError, suggest
 from harness.spec import Params
@@ -101,6 +101,40 @@ class Dataset:
         labels = label_of[targets]
         keep = labels >= 0
         return images[keep].contiguous(), labels[keep]
+
+
+def loaded(dataset: Dataset, split: Split, classes: tuple[str, ...]) -> tuple[Tensor, Tensor]:
+    """What `load` of a data set returns, seen to be what its contract promises: labels that mean other classes would
+    give numbers that look right, and hand anomalies to a method.
+
+    Raises:
+        HarnessError: it is not.
+    """
+    images, labels = dataset.load(split, classes)
+    if wrong := misloaded(images, labels, classes):
+        raise HarnessError(f"dataset {dataset.name}: {split} {'; '.join(wrong)}; see harness check {dataset.name}")
+    return images, labels
+
+
+def misloaded(images: Any, labels: Any, classes: tuple[str, ...]) -> tuple[str, str] | None:
+    """What is wrong with images and labels of some classes, and the mend; None if nothing is that one look tells."""
+    import torch
+
+    if not (isinstance(images, torch.Tensor) and isinstance(labels, torch.Tensor)):
+        kinds = f"{type(images).__name__} and {type(labels).__name__}"
+        return f"images and labels are {kinds}", "return tensors: torch.from_numpy() makes one of an array"
+    kind, shape = (str(images.dtype).removeprefix("torch."), tuple(images.shape))
+    if len(shape) != 4 or shape[1] not in (1, 3) or images.dtype != torch.uint8:
+        wanted = "return (N, C, H, W) uint8 with C of 1 or 3, values from 0 to 255"
+        return f"images are {kind} of the shape {shape}", wanted
+    if labels.shape != (len(images),) or labels.dtype != torch.int64:
+        kind = str(labels.dtype).removeprefix("torch.")
+        return f"labels are {kind} of the shape {tuple(labels.shape)} for {len(images)} images", "return (N,) int64"
+    present = labels.unique().tolist()
+    if present != list(range(len(classes))):
+        mend = "the label is the place of the image's class in the argument `classes`: self.select() does that"
+        return f"labels of {', '.join(classes)} are {present}", mend
+    return None
 
 
 def _hint(name: str, known: tuple[str, ...]) -> str:

@@ -10,7 +10,7 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from harness import kit
-from harness.dataset import Dataset
+from harness.dataset import Dataset, loaded
 from harness.digests import plugged_networks, require_named
 from harness.errors import HarnessError, Unwritable
 from harness.fits import KeptFit, NotKept
@@ -78,7 +78,7 @@ class Fitting:
         """Train the method, and keep what it learnt if it says what that is, and the results folder takes it."""
         fit, run = self.fit, self.run
         self.worker.reporter.fit_started(fit)
-        images, classes = self.dataset.load("train", fit.normal)
+        images, classes = loaded(self.dataset, "train", fit.normal)
         if (shape := tuple(images.shape[1:])) != self.shape:  # which a network may well take
             raise HarnessError(
                 f"{fit.dataset}: training images have the shape {shape} (channels, height, width), and test images "

@@ -86,8 +86,15 @@ class Run:
         """Keep a diagnostic in the record: `run.note(train_accuracy=0.98)`.
 
         A method that takes a sample of its training images says so by `images_used`, which stands under the table.
+
+        Raises:
+            TypeError: it is no number.
         """
-        self.notes.update({name: float(value) for name, value in values.items()})
+        for name, value in values.items():
+            try:
+                self.notes[name] = float(value)
+            except (TypeError, ValueError):
+                raise TypeError(f"note({name}=…): {type(value).__name__} is no number") from None
 
 
 class Method:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from harness.dataset import Dataset
+from harness.dataset import Dataset, loaded
 from harness.errors import EndsTheRun
 from harness.extras import Failures, added_metrics, added_scores, names_of
 from harness.fitting import Fitting, cluster_index, per_second
@@ -141,7 +141,7 @@ class Scoring:
 
         from harness.kit.neighbours import knn_accuracy
 
-        images, labels = self.dataset.load("train", self.fit.normal)
+        images, labels = loaded(self.dataset, "train", self.fit.normal)
         places = self.test.places(self.fit.normal)
         truth = cluster_index([[name] for name in self.fit.normal], self.test.classes)[self.test.labels[places]]
         with self._call():
@@ -177,7 +177,7 @@ class TestImages:
 
     @classmethod
     def load(cls, dataset: Dataset, classes: tuple[str, ...]) -> TestImages:
-        return cls(classes, *dataset.load("test", classes))
+        return cls(classes, *loaded(dataset, "test", classes))
 
     def places(self, classes: Sequence[str]) -> np.ndarray:
         """The indices of the images of some of the classes: class by class, each in the data set's order."""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
+
+from pydantic import BaseModel
 
 from harness.errors import HarnessError, suggest
 from harness.spec import plain
@@ -53,11 +56,29 @@ def _spelt(value: bool | int | float) -> str | int | float:
     return int(value) if whole else value
 
 
+def typed(value: Any, inside: bool = False) -> str:
+    """A value as `--set` takes it; what stands `inside` of another one is TOML, whose strings have quotes."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, BaseModel):
+        value = value.model_dump()
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key} = {typed(one, True)}" for key, one in value.items()) + "}"
+    if isinstance(value, list | tuple | set | frozenset):
+        return "[" + ", ".join(typed(one, True) for one in value) + "]"
+    return json.dumps(value) if inside and isinstance(value, str) else str(value)
+
+
 def check_owners(settings: dict[str, dict[str, Any]], known: Iterable[str]) -> None:
     """Refuse settings for something that this command does not use, or of which it uses two."""
     counts = Counter(known)
     for owner in settings:
         if owner not in counts:
+            part, dot, key = owner.partition(".")
+            if dot and part in counts:
+                raise HarnessError(
+                    f"--set {owner}.…: to change a part of {key} write all of it: --set '{part}.{key}={{…}}'"
+                )
             raise HarnessError(f"--set {owner}.…: {owner!r} is no part of this run; {suggest(owner, counts)}")
         if counts[owner] > 1:
             raise HarnessError(f"--set {owner}.…: {counts[owner]} parts of this run are called {owner!r}; rename one")

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, ValidationError, model_serializer
 
 from harness.errors import HarnessError, suggest
 
@@ -23,6 +23,15 @@ class Spec(BaseModel):
 
 class Params(Spec):
     """Base of the parameters that a method or data set declares; each field needs a default."""
+
+    @model_serializer(mode="wrap")
+    def _in_one_order(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """A set's is another one in each process, and what a fit is known by would be, too."""
+        own = vars(self)
+        return {
+            key: sorted(value, key=repr) if isinstance(own.get(key), set | frozenset) else value
+            for key, value in whole(self).items()
+        }
 
     def __getattr__(self, name: str) -> Any:
         if name in type(self).model_fields:

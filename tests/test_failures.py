@@ -65,6 +65,12 @@ def full(monkeypatch, call: str, when) -> list:
     return calls
 
 
+def test_a_note_that_is_no_number_is_named(here):
+    method = plugin(fit=f"run.note(n=1, layers=[3, 4]); {MEAN}")
+    err = harness("run", "--protocol", "test2", "--case", "1", "--method", method, code=1).err
+    assert "FAILED: TypeError: note(layers=…): list is no number (mean-image.py, line" in err
+
+
 def test_a_fit_that_can_not_be_kept_is_recorded_before_the_run_ends(here, monkeypatch):
     """The other fits would fare no better."""
     words = (*ONE, "--method", plugin(), *SEEDS)

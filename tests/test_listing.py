@@ -56,7 +56,7 @@ def test_what_no_plugin_brings_is_listed_with_a_line_on_each(what, names):
 def test_a_plugin_shows_its_scores_and_parameters(here):
     body = (
         "scoring = ('k',)\n    class Params(harness.Params):\n        k: int = 5\n        loud: bool = False\n"
-        "        size: int | None = None\n"
+        "        size: int | None = None\n        sides: tuple = (1, 'a')\n        more: dict = {'on': True}\n"
     )
     path = plugin(body=body, summary="Short.\n\n    And long.")
     for words in ([path], ["mean-image", "--plugins", path]):
@@ -67,8 +67,14 @@ def test_a_plugin_shows_its_scores_and_parameters(here):
             "--set mean-image.k=5\n        without training anew\n",
             "--set mean-image.loud=false\n",
             "--set mean-image.size=\n",
+            "--set 'mean-image.sides=[1, \"a\"]'\n",
+            "--set 'mean-image.more={on = true}'\n",
         ):
             assert part in out, out
+    default = ("--set", 'mean-image.sides=[1, "a"]', "--set", "mean-image.more={on = true}")
+    words = ("--protocol", "test2", "--case", "1", "--method", path)
+    harness("run", *words)
+    assert harness("plan", *words, *default).plan[0]["fit"] == harness("plan", *words).plan[0]["fit"]
     assert "every third" in harness("show", "digits").out
     assert "--set folder.path=" in harness("show", "folder").out
     assert "Energy" in harness("show", "Energy").out

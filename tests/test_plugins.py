@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from tiny import MEAN, case, harness, named, plugin, write_toml
+from tiny import harness, plugin
 
 from harness.paths import PLUGINS
 from harness.sources import Source
@@ -325,78 +325,6 @@ def test_a_skip_that_fails_is_one_line(here, skip):
     line = harness("plan", "--protocol", "test2", "--method", plugin(body=skip), code=2).line
     assert "mean-image" in line
     assert "skip" in line
-
-
-# --- a data set of one's own -----------------------------------------------------------------------------------------
-
-DATASET = '''\
-import torch
-import harness
-
-
-class Stripes(harness.Dataset):
-    """Noisy stripes, across or down."""
-
-    name = "stripes"
-    classes = ("across", "down")
-
-    def revision(self):
-        return "{revision}"
-
-    def load(self, split, classes):
-        self.check_classes(classes)
-        generator = torch.Generator().manual_seed(len(split))
-        images = torch.randint(0, 100, (40, 1, 8, 8), generator=generator)
-        images[:20, :, ::2] += 150
-        images[20:, :, :, ::2] += 150
-        return self.select(images.to(torch.uint8), torch.arange(40) // 20, classes)
-
-
-@harness.hookimpl
-def register_datasets(register):
-    register(Stripes)
-'''
-
-
-def test_a_data_set_of_one_s_own(here):
-    Path("stripes.py").write_text(DATASET.format(revision="1"))
-    recipe = write_toml("recipe.toml", {"network": "two-conv", "lr": 0.01, "epochs": 1, "batch": 32})
-    protocol = named({"a": case(["across"], "down")}, dataset="stripes")
-    words = ["--plugins", "stripes.py", "--dataset", "stripes", "--protocol", protocol, "--recipe", recipe]
-    words += ["--method", plugin(fit=MEAN)]
-    assert "| a | 1.000 |" in harness("run", *words).out
-    assert harness("plan", *words).statuses == ["done"]
-    Path("stripes.py").write_text(DATASET.format(revision="2"))
-    assert harness("plan", *words).statuses == ["stale: dataset changed"]
-    assert "stripes" in harness("list", "datasets", "--plugins", "stripes.py").out
-    line = harness("plan", "--dataset", "strips", *words[:2], *words[4:], code=2).line
-    assert "did you mean 'stripes'?" in line
-
-
-def test_what_a_data_set_prints_is_not_part_of_what_is_shown(here):
-    loud = "    def check_classes(self, classes):\n        print('of the plan')\n\n"
-    text = DATASET.format(revision="1").replace("    def load(", f"{loud}    def load(")
-    Path("stripes.py").write_text(text.replace("self.check_classes(classes)", "print('of loading')"))
-    words = ("--plugins", "stripes.py")
-    verified = harness("data", "verify", "stripes", *words)
-    protocol = named({"a": case(["across"], "down")}, dataset="stripes")
-    recipe = write_toml("recipe.toml", {"network": "two-conv", "lr": 0.01, "epochs": 1, "batch": 32})
-    words += ("--dataset", "stripes", "--protocol", protocol, "--recipe", recipe, "--method", plugin(fit=MEAN))
-    for found, said in ((verified, "of loading"), (harness("plan", *words), "of the plan")):
-        assert said in found.err
-        assert said not in found.out
-
-
-@pytest.mark.parametrize("broken", ["revision", "__init__"])
-def test_a_data_set_that_fails_is_one_line(here, broken):
-    text = DATASET.format(revision="1").replace("def revision(self):", "def revision(self):\n        1 / 0")
-    if broken == "__init__":
-        text = text.replace("def revision(self):", "def __init__(self):")
-    Path("stripes.py").write_text(text)
-    recipe = write_toml("recipe.toml", {"network": "two-conv", "lr": 0.01, "epochs": 1, "batch": 32})
-    protocol = named({"a": case(["across"], "down")}, dataset="stripes")
-    words = ["--plugins", "stripes.py", "--dataset", "stripes", "--protocol", protocol, "--recipe", recipe]
-    assert "stripes" in harness("plan", *words, "--method", plugin(), code=2).line
 
 
 def test_listing_what_is_bundled_loads_no_plugin():

@@ -49,6 +49,20 @@ def folder(request, monkeypatch):
     return request.param
 
 
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [(None, "Ray does not start here: too slow; on a busy"), ("a:1", "no Ray cluster answers there")],
+)
+def test_ray_that_does_not_start_is_one_line(monkeypatch, address, said):
+    def init(*args, **more):
+        raise Exception("too slow\nand so on")  # which Ray raises as it is
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", init)
+    with pytest.raises(HarnessError, match=said), executor._connected(address):
+        pass
+
+
 def test_records_and_fits_are_the_same_as_in_one_process(here, cluster, folder):
     first = named({"a": case(["0", "1"], near=["2"], far=["patches"]), "b": case(["4"], "5")}, "first")
     again = named({"c": case(["0", "1"], "3"), "d": case(["7"], "3")}, "again")

@@ -166,6 +166,7 @@ def test_so_are_those_of_a_protocol(here):
         (["--set", "recipe.epochs=many"], ["--set", "epochs", "integer"]),
         (["--set", "recipe.epochs=0"], ["--set", "epochs", "greater than or equal to 1"]),
         (["--set", "mean-image.epoch=3"], ["mean-image.epoch", "did you mean 'epochs'?"]),
+        (["--set", "mean-image.inner.lr=3"], ["write all of it: --set 'mean-image.inner={…}'"]),
         (["--set", "recipe.lr=nan"], ["--set", "lr"]),
         (["--set", "recipe.network=two-cnv"], ["two-cnv", "two-conv"]),
         (["--set", "recipe.network=wrn-27-1"], ["--set: network: 'wrn-27-1': the depth must be 6n + 4"]),

@@ -88,6 +88,8 @@ def _dataset(name: str, settings: Iterable[str], data: Path, plugins: Plugins) -
 
 
 def _verify(dataset: Dataset, plugins: Plugins) -> None:
+    from harness.dataset import loaded
+
     for split in ("train", "test"):
         with plugins.blame("dataset", dataset.name, "classes_in"):
             classes = dataset.classes_in(split)
@@ -97,7 +99,7 @@ def _verify(dataset: Dataset, plugins: Plugins) -> None:
         # Some classes at a time: all of ImageNet is more than memory holds.
         for first in range(0, len(classes), AT_ONCE):
             with plugins.blame("dataset", dataset.name, "load"):
-                loaded, labels = dataset.load(split, classes[first : first + AT_ONCE])
-                shapes[" x ".join(map(str, loaded.shape[1:]))] = None
-                images, found = images + len(loaded), found + len(labels.unique())
+                some, labels = loaded(dataset, split, classes[first : first + AT_ONCE])
+                shapes[" x ".join(map(str, some.shape[1:]))] = None
+                images, found = images + len(some), found + len(labels.unique())
         click.echo(f"{dataset.name} {split}: {images} images of {' and '.join(shapes)}, {found} classes")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -170,11 +171,12 @@ def _about(entry: Entry, thing: Any) -> list[str]:
 
 def _settings(owner: str, fields: Mapping[str, FieldInfo], scoring: Sequence[str] = ()) -> list[str]:
     """What --set changes of something, with its default if it has one, and what it means."""
+    from harness.settings import typed
+
     lines = []
     for key, field in fields.items():
-        default = "" if field.is_required() or field.default is None else field.default
-        default = str(default).lower() if isinstance(default, bool) else default
+        default = "" if field.is_required() or field.default is None else typed(field.get_default())
         untrained = "without training anew" if key in scoring else ""
         told = "; ".join(part for part in (field.description, untrained) if part)
-        lines += [f"--set {owner}.{key}={default}", *([f"    {told}"] if told else [])]
+        lines += [f"--set {shlex.quote(f'{owner}.{key}={default}')}", *([f"    {told}"] if told else [])]
     return lines

@@ -188,8 +188,11 @@ def _connected(address: str | None) -> Iterator[None]:
         return
     try:
         ray.init(address, log_to_driver=False, logging_level="error")
-    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+    except Exception as error:  # Ray raises just that where its own processes are not there in time
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if address is None:
+            more = "on a busy machine RAY_raylet_start_wait_time_s=120 gives it longer"
+            raise HarnessError(f"--executor ray: Ray does not start here: {first}; {more}") from None
         raise HarnessError(f"--ray-address {address}: no Ray cluster answers there: {first}") from None
     try:
         yield

@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.dataset import Dataset
+from harness.dataset import Dataset, misloaded
 from harness.errors import DataMissing, HarnessError, told
 from harness.plugins import Entry, Plugins
 from harness.spec import check
@@ -87,38 +87,17 @@ def revision(trial: DataTrial) -> None:
 
 def images(trial: DataTrial) -> None:
     """load() returns (N, C, H, W) uint8 images with 1 or 3 channels, some of each class"""
-    import torch
-
     shapes = {}
     for split in ("train", "test"):
         classes = trial.two_in(split)
         found, labels = trial.load(split, classes)
-        require(
-            isinstance(found, torch.Tensor) and isinstance(labels, torch.Tensor),
-            f"load() returns {type(found).__name__} and {type(labels).__name__}",
-            "return tensors: torch.from_numpy() makes one of an array",
-        )
-        require(
-            found.ndim == 4 and found.shape[1] in (1, 3) and found.dtype == torch.uint8,
-            f"{split} images are {str(found.dtype).removeprefix('torch.')} of the shape {tuple(found.shape)}",
-            "return (N, C, H, W) uint8 with C of 1 or 3, values from 0 to 255",
-        )
+        if wrong := misloaded(found, labels, classes):
+            reason, mend = wrong
+            raise Broken(f"{split} {reason}", mend)
         require(
             int(found.max()) > 1,
             f"no pixel of the {split} images is above 1",
             "scale them to 0 to 255 before they become uint8",
-        )
-        require(
-            labels.shape == (len(found),) and labels.dtype == torch.int64,
-            f"{split} labels are {str(labels.dtype).removeprefix('torch.')} of the shape {tuple(labels.shape)} "
-            f"for {len(found)} images",
-            "return (N,) int64",
-        )
-        present = labels.unique().tolist()
-        require(
-            present == list(range(len(classes))),
-            f"{split} labels of {', '.join(classes)} are {present}",
-            "the label is the place of the image's class in the argument `classes`: self.select() does that",
         )
         shapes[split] = tuple(found.shape[1:])
     require(

@@ -65,5 +65,5 @@ def calling(
     except BaseException as error:
         line = line_in(error, [file])
         # What an error says may change with the images; its line does not.
-        bug = f"{type(error).__name__}{line}" if line else ""
+        bug = f"{type(error).__name__}{line or told(error)}"
         raise Broken(f"{what} raised {told(error)}{line}", mend, bug) from error
