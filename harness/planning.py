@@ -61,6 +61,9 @@ def _make_plan(request: Request, plugins: Plugins, store: Store | None) -> Plan:
     if dataset_changes:
         settings[request.dataset] = settled(dataset_changes, dataset_params.model_dump())
     dataset = plugins.dataset(request.dataset, request.data, dataset_params)
+    if for_all := settings.get("recipe"):
+        _, recipe = read_recipe(dataset.declared_as, request.recipe, "", for_all)
+        settings["recipe"] = settled(for_all, recipe.values_that_train())
     protocols = _protocols(declared, settings, dataset)
     cases = _cases(protocols, request, dataset.declared_as)
     for protocol, case in cases:
@@ -118,23 +121,20 @@ class _Resolved:
                     f"its own: {', '.join(own) or 'none'}; of the recipe: {', '.join(trains)}"
                 )
         self.changes = {key: value for key, value in changes.items() if key in self.cls.Params.model_fields}
-        for_all = self.settings.get("recipe", {})
-        self.for_recipe = for_all | {key: value for key, value in changes.items() if key not in self.changes}
-        self.recipe_name, self.recipe = self._recipe_of(self.name, self.for_recipe)
-        own_values = self.recipe | check(self.cls.Params, self.changes, f"--set {self.name}").model_dump()
-        checked = {self.name: own_values, "recipe": self._recipe_of(self.name, for_all)[1]}
-        self.settings = self.settings | {
-            owner: settled(self.settings[owner], values) for owner, values in checked.items() if owner in self.settings
-        }
+        self.for_recipe = self.settings.get("recipe", {}) | {k: v for k, v in changes.items() if k not in self.changes}
+        self.recipe_name, self.recipe = self._recipe_of(self.name)
+        checked = self.recipe | check(self.cls.Params, self.changes, f"--set {self.name}").model_dump()
+        if changes:
+            self.settings = self.settings | {self.name: settled(changes, checked)}
         self.digests = {"dataset": self.revision}
         twice = set(self.scores) & set(self.cls.scores)
         if twice:
             raise HarnessError(f"--score {', '.join(sorted(twice))}: {self.name} has a score of that name already")
         self.digests |= extras.asked(self.plugins, self.scores if extras.has_logits(self.cls) else (), self.metrics)
 
-    def _recipe_of(self, method: str, changes: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    def _recipe_of(self, method: str) -> tuple[str, dict[str, Any]]:
         """The recipe's name, and its values for this method, or for one that it has fitted for itself."""
-        name, recipe = read_recipe(self.dataset.declared_as, self.request.recipe, method, changes)
+        name, recipe = read_recipe(self.dataset.declared_as, self.request.recipe, method, self.for_recipe)
         network, networks = recipe.network, [*kit.NETWORKS, *self.plugins.names("network")]
         if not is_bundled(network) and network not in networks:
             raise HarnessError(f"recipe {name}, network {network!r}: {suggest(network, networks)}")
@@ -148,7 +148,7 @@ class _Resolved:
             others = {
                 name: own
                 for name in named_methods(self.plugins, params)
-                if (own := {k: v for k, v in self._recipe_of(name, self.for_recipe)[1].items() if v != self.recipe[k]})
+                if (own := {k: v for k, v in self._recipe_of(name)[1].items() if v != self.recipe[k]})
             }
             recipe = self.recipe | ({"methods": others} if others else {})
             sources = source_digests(self.plugins, self.name, recipe, params)
@@ -233,9 +233,11 @@ def _protocols(
     for text, protocol in declared:
         if protocol.name in settings:
             protocol = read_protocol(text, name, settings[protocol.name])
-            section = protocol.section(name)
-            lists = {key: value for key in settings[protocol.name] if isinstance(value := getattr(section, key), tuple)}
-            settings[protocol.name] |= {key: ",".join(names) for key, names in lists.items()}  # however they were typed
+            section, changes = protocol.section(name), settings[protocol.name]
+            for key in changes:  # names as they were understood, however they were typed
+                value = getattr(section, key)
+                if value and isinstance(value, tuple) and all(isinstance(one, str) for one in value):
+                    changes[key] = ",".join(value)
         if protocol.name in found:
             raise HarnessError(f"--protocol {text}: a protocol named {protocol.name!r} is already asked for")
         if name not in protocol.dataset and "stands_for" in type(dataset.params).model_fields:

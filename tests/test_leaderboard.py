@@ -277,6 +277,13 @@ def test_numbers_by_other_parameters_than_the_protocol_declares_are_refused(here
     assert "powered (power=3)" in harness("leaderboard", "--protocol", "mine.toml").out
 
 
+def test_seeds_of_other_parameters_are_never_averaged(made):
+    """As where a default that is no part of the method's own file has changed."""
+    records = [one.model_copy(update={"params": {"power": 3 + one.seed}}) for one in made if one.seed in (0, 1)]
+    with pytest.raises(HarnessError, match=r"have other parameters \(power\) and can't share a cell"):
+        leaderboards(records)
+
+
 def test_scores_in_other_orders_are_never_compared_image_by_image(here):
     harness(
         "run", "--protocol", named({"a": case([["0", "5"], ["1"]], "8")}), "--method", f"{plugin()},{plugin('other')}"

@@ -36,12 +36,17 @@ def register_datasets(register):
 '''
 
 
+def on_stripes(normal: str, anomaly: str) -> list:
+    """The words of a plan or run on the data set in stripes.py."""
+    recipe = write_toml("recipe.toml", {"network": "two-conv", "lr": 0.01, "epochs": 1, "batch": 32})
+    protocol = named({"a": case([normal], anomaly)}, dataset="stripes")
+    words = ["--plugins", "stripes.py", "--dataset", "stripes", "--protocol", protocol, "--recipe", recipe]
+    return [*words, "--method", plugin(fit=MEAN)]
+
+
 def test_a_data_set_of_one_s_own(here):
     Path("stripes.py").write_text(DATASET.format(revision="1"))
-    recipe = write_toml("recipe.toml", {"network": "two-conv", "lr": 0.01, "epochs": 1, "batch": 32})
-    protocol = named({"a": case(["across"], "down")}, dataset="stripes")
-    words = ["--plugins", "stripes.py", "--dataset", "stripes", "--protocol", protocol, "--recipe", recipe]
-    words += ["--method", plugin(fit=MEAN)]
+    words = on_stripes("across", "down")
     assert "| a | 1.000 |" in harness("run", *words).out
     assert harness("plan", *words).statuses == ["done"]
     Path("stripes.py").write_text(DATASET.format(revision="2"))
@@ -55,12 +60,9 @@ def test_what_a_data_set_prints_is_not_part_of_what_is_shown(here):
     loud = "    def check_classes(self, classes):\n        print('of the plan')\n\n"
     text = DATASET.format(revision="1").replace("    def load(", f"{loud}    def load(")
     Path("stripes.py").write_text(text.replace("self.check_classes(classes)", "print('of loading')"))
-    words = ("--plugins", "stripes.py")
-    verified = harness("data", "verify", "stripes", *words)
-    protocol = named({"a": case(["across"], "down")}, dataset="stripes")
-    recipe = write_toml("recipe.toml", {"network": "two-conv", "lr": 0.01, "epochs": 1, "batch": 32})
-    words += ("--dataset", "stripes", "--protocol", protocol, "--recipe", recipe, "--method", plugin(fit=MEAN))
-    for found, said in ((verified, "of loading"), (harness("plan", *words), "of the plan")):
+    verified = harness("data", "verify", "stripes", "--plugins", "stripes.py")
+    planned = harness("plan", *on_stripes("across", "down"))
+    for found, said in ((verified, "of loading"), (planned, "of the plan")):
         assert said in found.err
         assert said not in found.out
 
@@ -71,10 +73,7 @@ def test_a_data_set_that_fails_is_one_line(here, broken):
     if broken == "__init__":
         text = text.replace("def revision(self):", "def __init__(self):")
     Path("stripes.py").write_text(text)
-    recipe = write_toml("recipe.toml", {"network": "two-conv", "lr": 0.01, "epochs": 1, "batch": 32})
-    protocol = named({"a": case(["across"], "down")}, dataset="stripes")
-    words = ["--plugins", "stripes.py", "--dataset", "stripes", "--protocol", protocol, "--recipe", recipe]
-    assert "stripes" in harness("plan", *words, "--method", plugin(), code=2).line
+    assert "stripes" in harness("plan", *on_stripes("across", "down"), code=2).line
 
 
 RETURNED = "self.select(images.to(torch.uint8), torch.arange(40) // 20, classes)"
@@ -96,9 +95,6 @@ def test_what_is_loaded_is_what_was_asked_for_or_makes_no_number(here, returned,
     text = DATASET.format(revision="1")
     assert RETURNED in text
     Path("stripes.py").write_text(text.replace(RETURNED, returned))
-    recipe = write_toml("recipe.toml", {"network": "two-conv", "lr": 0.01, "epochs": 1, "batch": 32})
-    protocol = named({"a": case(["down"], "across")}, dataset="stripes")
-    words = ("--plugins", "stripes.py", "--dataset", "stripes", "--protocol", protocol, "--recipe", recipe)
-    err = harness("run", *words, "--method", plugin(fit=MEAN), code=1).err
+    err = harness("run", *on_stripes("down", "across"), code=1).err
     assert f"FAILED: HarnessError: dataset stripes: {said}" in err
     assert "see harness check stripes" in err

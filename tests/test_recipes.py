@@ -210,6 +210,7 @@ def test_a_setting_is_one_however_it_is_typed(here):
     assert record.settings == {"rate": {"epochs": 10}, "recipe": {"lr": 0.1, "flip": "false"}}
     harness("run", *words, "test2.order=1,2, 3,4,0", "--set", "recipe.lr=1.0")
     assert harness("plan", *words, 'test2.order=["1", "2", "3", "4", "0"]', "--set", "recipe.lr=1").statuses == ["done"]
+    assert harness("plan", *words, 'test2.notes=[{status="inferred", text="no name"}]').statuses == ["to run"]
 
 
 def test_what_is_set_for_all_methods_is_recorded_as_that_whatever_one_of_them_has(here):

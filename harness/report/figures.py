@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 import re
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -18,7 +17,7 @@ from harness.protocol import Case, Protocol
 from harness.records import Record, slug
 from harness.report.compare import Estimate, estimate
 from harness.report.look import GREY, WIDTH, Look, looks, save, style
-from harness.report.names import Variant, data_of, declared_as
+from harness.report.names import Variant, data_of, declared_as, told_apart
 from harness.report.published import Published
 from harness.report.roc import roc_and_histogram
 from harness.spec import digest
@@ -135,14 +134,12 @@ def draw(
     if x_label and (figure := lines(records, protocol, x_label, published)):
         yield from save(figure, out / f"{name}-lines", numbers_of(records))
     places = [(case.name, anomaly_set) for case in cases for anomaly_set in case.anomalies]
-    tails = {place: place if len({s for c, s in places if c == place[0]}) > 1 else place[:1] for place in places}
-    times = Counter("-".join(map(slug, tail)) for tail in tails.values())
-    for place, tail in tails.items():
+    tails = [[case.name] + [one] * (len(case.anomalies) > 1) for case in cases for one in case.anomalies]
+    files = told_apart(["-".join([name, "roc", *map(slug, tail)]) for tail in tails], tails)
+    for place, file in zip(places, files, strict=True):
         here = [record for record in records if (record.case, record.anomaly_set) == place]
         if figure := roc_and_histogram(here, protocol, scores, len({record.seed for record in records})):
-            told = "-".join(map(slug, tail))
-            # What a file name does not tell apart, some letters of a digest do.
-            yield from save(figure, out / f"{name}-roc-{told}{f'-{digest(tail)[:6]}' if times[told] > 1 else ''}")
+            yield from save(figure, out / file)
 
 
 # What is drawn

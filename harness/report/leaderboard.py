@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from harness.protocol import Case, Protocol, carried, read_protocol
 from harness.records import Record, slug
 from harness.report.cells import average_cell, table_cell
 from harness.report.comparable import check_comparable
-from harness.report.names import KNN, Variant, data_of, declared_as, headings
+from harness.report.names import KNN, Variant, data_of, declared_as, headings, told_apart
 from harness.report.notes import PART, TOGETHER, bold_note, notes_of
 from harness.report.table import Cell, Table
 from harness.report.ties import Entry, Scores, best_of_each
@@ -96,7 +95,9 @@ def leaderboards(
     boards = [
         _leaderboard(group, own.get(group[0].protocol, group[0].protocol), scores, whole) for group in groups.values()
     ]
-    return [replace(board, name=name) for board, name in zip(boards, _names(boards), strict=True)]
+    of = [[getattr(board.records[0], part) for part in ("protocol", "dataset", "recipe")] for board in boards]
+    names = told_apart([board.name for board in boards], of)
+    return [replace(board, name=name) for board, name in zip(boards, names, strict=True)]
 
 
 def not_bundled(records: Iterable[Record]) -> set[str]:
@@ -107,16 +108,6 @@ def not_bundled(records: Iterable[Record]) -> set[str]:
 def own_protocols(paths: Iterable[str]) -> dict[str, str]:
     """Files of protocols by the name that they give themselves."""
     return {read_protocol(path).name: path for path in paths if path.endswith(".toml")}
-
-
-def _names(boards: Sequence[Leaderboard]) -> list[str]:
-    """Those of the boards; where hyphens in names of their own make two of them one, a few letters tell them apart."""
-    times = Counter(board.name for board in boards)
-    of = [[getattr(board.records[0], part) for part in ("protocol", "dataset", "recipe")] for board in boards]
-    return [
-        f"{board.name}-{digest(parts)[:6]}" if times[board.name] > 1 else board.name
-        for board, parts in zip(boards, of, strict=True)
-    ]
 
 
 def _leaderboard(records: list[Record], protocol_name: str, scores: Scores | None, whole: bool) -> Leaderboard:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 from harness.paths import protocol_files
 from harness.protocol import Column, Protocol, read_protocol
 from harness.records import Record, Store
+from harness.spec import digest
 
 NOT_RUN, SKIPPED, FAILED, INCOMPLETE = "not run", "–", "failed", "incomplete"
 KNN = "kNN accuracy"
@@ -55,6 +57,12 @@ def settings_text(settings: Mapping[str, Mapping[str, Any]]) -> str:
     """What --set changed, as on the command line: `rotnet.epochs=20 test2.order=1,2`."""
     changed = [(owner, key, value) for owner, each in sorted(settings.items()) for key, value in each.items()]
     return " ".join(f"{owner}.{key}={value}" for owner, key, value in changed)
+
+
+def told_apart(files: Sequence[str], of: Sequence[Sequence[str]]) -> list[str]:
+    """Names of files; those that come to the same have some letters of a digest of what each is made `of`."""
+    times = Counter(files)
+    return [f"{file}-{digest(parts)[:6]}" if times[file] > 1 else file for file, parts in zip(files, of, strict=True)]
 
 
 def place_of(record: Record) -> str:
