@@ -35,8 +35,8 @@ class Fitting:
     def __init__(self, worker: Worker, fit: Fit, dataset: Dataset, shape: Sequence[int]):
         """`shape` is that of a test image, (C, H, W)."""
         self.worker, self.fit, self.dataset, self.shape = worker, fit, dataset, tuple(shape)
-        self.epochs = 1
-        """That were reported; a method that reports none has looked at its images once, as far as anyone knows."""
+        self.epochs = self.epoch = 0
+        """How many were reported, of all trainings, and the last one."""
         self.unkept: Unwritable | None = None
         """Why what it learnt could not be kept, if it couldn't."""
         cls = worker.plugins.get("method", fit.method)
@@ -101,7 +101,7 @@ class Fitting:
             task=asdict(task),
             digests=digests,
             seconds=seconds,
-            images_per_second=per_second(len(images) * self.epochs, seconds),
+            images_per_second=per_second(len(images) * max(self.epochs, 1), seconds),
             peak_memory_mib=peak.mib,
             diagnostics=run.notes,
             numerics=run.numerics,
@@ -117,7 +117,8 @@ class Fitting:
         return kept
 
     def _epoch(self, epoch: int, epochs: int, loss: float) -> None:
-        self.epochs = max(self.epochs, epoch)
+        self.epochs += epoch - self.epoch if epoch > self.epoch else epoch  # which begin anew in another training
+        self.epoch = epoch
         self.worker.reporter.epoch(self.fit, epoch, epochs, loss)
 
     def forget_checkpoints(self) -> None:

@@ -54,11 +54,12 @@ class Run:
     recipe: Recipe
     params: Params
     progress: Callable[[int, int, float], None] = lambda epoch, epochs, loss: None
-    """Call it as `progress(epoch, epochs, loss)` after each epoch."""
+    """Call it as `progress(epoch, epochs, loss)` after each epoch, and with the last one that is over where a training
+    goes on from a checkpoint."""
     checkpoints: Path | None = None
     """A folder for checkpoints of this fit alone, removed when it is finished; None: keep none."""
     checkpoint_seconds: float = 30.0
-    """How much work a killed fit may lose; the training engine keeps to it."""
+    """Between checkpoints, at least; the training engine keeps them at the ends of epochs."""
     trainings: int = 0
     """How many trainings this fit has begun."""
     seconds_before: float = 0.0

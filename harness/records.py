@@ -118,7 +118,7 @@ class Record(Spec):
     n_train: int = 0
     """Normal training images; 0 in records from before this was kept."""
     train_images_per_second: float | None = None
-    """Training images times the epochs that were reported, over `fit_seconds`."""
+    """Training images times the epochs that were reported, one if none was, over `fit_seconds`."""
     score_images_per_second: float | None = None
     """Test images over `score_seconds`, whatever number of views a method makes of each."""
     peak_memory_mib: float | None = None

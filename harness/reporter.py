@@ -36,7 +36,7 @@ class Reporter:
         """A finished fit was found, and is scored again without training."""
 
     def epoch(self, fit: Fit, epoch: int, epochs: int, loss: float) -> None:
-        """A running fit has finished an epoch, from 1 on; its loss is the mean over its images."""
+        """A running fit has finished an epoch, from 1 on, or goes on after it; its loss is the mean over its images."""
 
     def scoring(self, fit: Fit) -> None:
         """A running fit is trained; its test images are scored next."""

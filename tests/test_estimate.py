@@ -169,6 +169,17 @@ def test_the_record_tells_time_and_memory(here):
         assert again[name] == record[name]
 
 
+@pytest.mark.parametrize(
+    ("told", "epochs"), [([], 1), ([1, 2], 2), ([1, 2, 1, 2, 3], 5), ([7, 8], 8), ([2, 1, 2, 3], 5)]
+)
+def test_the_epochs_of_all_trainings_are_counted_from_wherever_they_go_on(here, told, epochs):
+    method = plugin(METHOD, fit=f"{MEAN}\n        [run.progress(epoch, 9, 0.0) for epoch in {told}]")
+    harness("run", "--protocol", named({"one": case(["0"], "6")}), "--method", method, "--recipe", "fast")
+    (record,) = (json.loads(path.read_text()) for path in record_files(METHOD))
+    (fit,) = (json.loads(file.read_text()) for file in Path("results/fits").glob("*.json"))
+    assert record["train_images_per_second"] * fit["seconds"] == pytest.approx(epochs * record["n_train"], rel=1e-3)
+
+
 def test_images_per_second():
     assert per_second(12345, 2.0) == 6172
     assert per_second(1, 3.0) == 0.3333

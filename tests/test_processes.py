@@ -21,10 +21,11 @@ from tiny import MEAN, case, fits, harness, named, plugin, spy
 
 from harness import HarnessError, machine
 from harness.executors import processes
-from harness.executors.driver import Lost
-from harness.executors.remote import Setup
 from harness.planning import Request, make_plan
 from harness.plugins import Plugins
+from harness.records import Store
+from harness.reporter import Reporter
+from harness.run import Worker
 
 MEET = """
         import os, time
@@ -129,29 +130,32 @@ def test_a_process_that_heeds_no_first_ctrl_c_is_told_again(monkeypatch):
     thread.join()
 
 
-def test_a_process_that_died_while_nobody_waited_for_it_is_one_that_was_lost():
-    pool = processes._Pool.__new__(processes._Pool)
+def test_a_process_that_hears_nothing_is_killed(monkeypatch):
+    monkeypatch.setattr(processes, "PATIENCE", 0.05)
+    deaf = "import signal, time\nsignal.signal(2, signal.SIG_IGN)\nprint(flush=True)\ntime.sleep(1000)"
+    child = subprocess.Popen([sys.executable, "-c", deaf], stdout=subprocess.PIPE)
+    child.stdout.readline()
+    told, over = SimpleNamespace(pid=child.pid, is_alive=lambda: child.poll() is None), threading.Event()
+    thread = threading.Thread(target=processes._interrupt, args=([told], over))
+    thread.start()
+    assert child.wait(timeout=60) == -signal.SIGKILL
+    over.set()
+    thread.join()
+
+
+def test_a_process_that_died_while_it_had_nothing_to_do_is_replaced(monkeypatch):
+    opened = []
+
+    def opens(slot):
+        opened.append(slot)
+        slot.pool = SimpleNamespace(submit=broken if len(opened) == 1 else lambda *task: "begun", shutdown=lambda: None)
 
     def broken(*task):
         raise BrokenProcessPool
 
-    pool.pool, pool.running = SimpleNamespace(submit=broken), {"another": None}
-    task = pool.start(None, [], False, None)
-    assert task.done()
-    with pytest.raises(Lost):
-        pool.outcome(task)
-
-
-def test_a_broken_pool_that_has_nothing_left_is_opened_anew_for_the_next_fit():
-    """Where the fit that is begun again was taken before the last one of the pool, which had succeeded."""
-    pool = processes._Pool.__new__(processes._Pool)
-
-    def broken(*task):
-        raise BrokenProcessPool
-
-    pool.pool, pool.running = SimpleNamespace(submit=broken, shutdown=lambda: None), {}
-    pool._open = lambda: setattr(pool, "pool", SimpleNamespace(submit=lambda *task: "begun"))
-    assert pool.start(None, [], False, None) == "begun"
+    monkeypatch.setattr(processes._Slot, "_open", opens)
+    assert processes._Slot(None, 1).submit(None, [], False, None) == "begun"
+    assert len(opened) == 2
 
 
 def test_so_many_at_once_as_there_are_cores_and_memory_for(monkeypatch):
@@ -182,18 +186,12 @@ def test_any_gpu_means_all_of_them(monkeypatch):
 
 
 def test_processes_take_the_devices_in_turn(monkeypatch):
-    monkeypatch.setattr(processes, "_end_with_the_parent", lambda: None)
-    monkeypatch.setattr(processes, "_setup", None, raising=False)
-    monkeypatch.setattr(processes, "_told", None, raising=False)
-    monkeypatch.setattr(sys, "stderr", sys.stderr)
-    setup = Setup(Path("results"), Path("data"), "cuda:0", (), "", ())
-    turn, told, given = processes.SPAWN.Value("i", 0), SimpleNamespace(cancel_join_thread=lambda: None), []
-    before = signal.getsignal(signal.SIGINT)
-    for _ in range(5):
-        processes._begin(setup, ["cuda:0", "cuda:1"], turn, torch.get_num_threads(), told)
-        given.append(processes._setup.device)
-    signal.signal(signal.SIGINT, before)
-    assert given == ["cuda:0", "cuda:1", "cuda:0", "cuda:1", "cuda:0"]
+    given = []
+    monkeypatch.setattr(processes, "_Slot", lambda setup, threads: given.append((setup.device, setup.jobs, threads)))
+    monkeypatch.setattr(processes, "cores", lambda: 16)
+    worker = Worker(Plugins(), Store(Path("results")), Path("data"), "cpu", Reporter())
+    processes._Pool(worker, 5, 5, ["cuda:0", "cuda:1"])
+    assert given == [(f"cuda:{place}", 3, 3) for place in (0, 1, 0, 1, 0)]
 
 
 WHOLE = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
@@ -229,21 +227,20 @@ def test_a_container_or_a_job_has_what_it_is_allowed(monkeypatch, tmp_path, grou
 
 
 def test_a_process_that_dies_takes_only_its_own_fit_with_it(here):
-    # Seed 1 dies whenever it is begun, at first beside seed 0, which goes down with it and is begun again.
+    # Seed 1 dies whenever it is begun: at first beside seed 0, which waits for that, then when all others are done.
     dies = f"""{MEET}
         if run.seed == 1:
-            while not list(Path(__file__).parent.glob("begun-0-*")):
-                time.sleep(0.01)
+            (Path(__file__).parent / ("saw-%d" % len(list(Path(__file__).parent.glob("begun-*"))))).touch()
             os.kill(os.getpid(), 9)
-        if run.seed == 0 and not list(Path(__file__).parent.glob("begun-2-*")):
-            while len(list(Path(__file__).parent.glob("begun-0-*"))) == 1:
-                time.sleep(0.01)
+        while run.seed == 0 and not list(Path(__file__).parent.glob("begun-2-*")):
+            time.sleep(0.01)
         {MEAN}"""
     seen = harness("run", "--protocol", "test2", "--case", "1", "--method", plugin("mortal", fit=dies),
                    "--seed", "0,1,2,3", "--jobs", "2", code=1)  # fmt: skip
     assert seen.err.count("FAILED: Lost: the process that carried it out died") == 1
     assert "seed 1: FAILED" in seen.err
-    assert {seed: len(each) for seed, each in begun().items()} == {0: 2, 1: 2, 2: 1, 3: 1}
+    assert {seed: len(each) for seed, each in begun().items()} == {0: 1, 1: 2, 2: 1, 3: 1}
+    assert Path("saw-5").exists()
     assert seen.err.count("AUROC L2") == 3
 
 

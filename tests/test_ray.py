@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -51,7 +52,7 @@ def folder(request, monkeypatch):
 
 @pytest.mark.parametrize(
     ("address", "said"),
-    [(None, "Ray does not start here: too slow; on a busy"), ("a:1", "no Ray cluster answers there")],
+    [(None, "Ray does not start here: too slow; it may be too busy"), ("a:1", "no Ray cluster answers there")],
 )
 def test_ray_that_does_not_start_is_one_line(monkeypatch, address, said):
     def init(*args, **more):
@@ -210,6 +211,44 @@ def test_a_fit_asks_for_a_gpu_where_there_is_one(monkeypatch, machines, asked, e
             executor._gpus(executor.Cluster(**asked))
     else:
         assert executor._gpus(executor.Cluster(**asked)) == expected
+
+
+def driver(monkeypatch, **values) -> executor._Ray:
+    """One whose only task is not over."""
+    made = executor._Ray.__new__(executor._Ray)
+    vars(made).update({"running": {"a task": None}, "gpus": 1.0, "cpus": 1.0, "able": time.monotonic()} | values)
+    monkeypatch.setattr(ray, "wait", lambda tasks, **more: ([], tasks))
+    return made
+
+
+def test_a_run_ends_when_there_has_long_been_no_machine_for_it(monkeypatch):
+    """Ray would wait for ever, and say nothing."""
+    long = executor.ABSENCE + 1
+    one = driver(monkeypatch, able=time.monotonic() - long)
+    monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True, "Resources": {"CPU": 4, "GPU": 1}}])
+    assert one.finished() == []  # busy
+    monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True, "Resources": {"CPU": 4}}])
+    assert one.finished() == []  # it may come back
+    one.able -= long
+    with pytest.raises(HarnessError, match="no machine of the cluster has 1 GPU"):
+        one.finished()
+
+
+@pytest.mark.parametrize(
+    ("cause", "said"), [(ImportError("no harness"), "same harness on every machine"), (OSError("no room"), "mend that")]
+)
+def test_an_error_of_a_worker_says_what_helps(monkeypatch, cause, said):
+    def get(task):
+        raise ray.exceptions.RayTaskError("_task", "", cause)
+
+    monkeypatch.setattr(ray, "get", get)
+    with pytest.raises(HarnessError, match=f"a worker of the cluster: .*{cause}.*; .*{said}"):
+        driver(monkeypatch).outcome("a task")
+
+
+def test_a_process_that_has_held_a_gpu_is_given_no_other():
+    assert executor._remote_task(0.5, 1)._max_calls == 1
+    assert executor._remote_task(0, 1)._max_calls == 0
 
 
 def test_nothing_is_uploaded_under_uv_run():

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import harness
+from harness.errors import HarnessError
 from harness.executors.remote import Outcome, Setup
 from harness.fits import FitFiles
 from harness.plan import Evaluation, Fit, Plan
@@ -100,7 +101,7 @@ class Driver(ABC):
         """What workers have told since the last look: an event of the reporter, a fit's identity, further values."""
 
     def retries(self, fit: Fit) -> bool:
-        """Whether a fit that was lost is to be begun again."""
+        """Whether a fit that was lost is to be begun again, after all others."""
         return False
 
     def work_through(self, jobs: Sequence[Job]) -> None:
@@ -114,10 +115,10 @@ class Driver(ABC):
             if self.running:
                 done = self.finished()
                 self._show()
-                for task in done:
-                    self._take(task)
+                self._take_all(done)
             elif taken:
                 wait_for_others(taken, self.worker)
+            if not self.waiting:  # those who took the rest may have died
                 self.waiting, taken = taken, []
 
     def _submit(self, fit: Fit, evaluations: list[Evaluation]) -> bool:
@@ -130,14 +131,29 @@ class Driver(ABC):
             claim.close()
             self.worker.reporter.fit_finished(fit)
             return True
-        self._hand_over(fit, missing, claim)
+        self._hand_over(fit, missing, claim, store.fits.has(fit.id))
         return True
 
     def _hand_over(
-        self, fit: Fit, evaluations: list[Evaluation], claim: contextlib.ExitStack, files: FitFiles | None = None
+        self,
+        fit: Fit,
+        evaluations: list[Evaluation],
+        claim: contextlib.ExitStack,
+        trained: bool,
+        files: FitFiles | None = None,
     ) -> None:
-        task = self.start(fit, evaluations, self.worker.store.fits.has(fit.id), files)
-        self.running[task] = fit, evaluations, claim
+        self.running[self.start(fit, evaluations, trained, files)] = fit, evaluations, claim
+
+    def _take_all(self, tasks: Sequence[Any]) -> None:
+        """Record what tasks have sent back, whichever of them ends the run."""
+        errors = []
+        for task in tasks:
+            try:
+                self._take(task)
+            except HarnessError as error:
+                errors.append(error)
+        if errors:
+            raise errors[0]
 
     def _take(self, task: Any) -> None:
         """Record what a task has sent back."""
@@ -147,13 +163,14 @@ class Driver(ABC):
                 outcome = self.outcome(task)
             except Lost as error:
                 if self.retries(fit):
-                    self.waiting.append((fit, evaluations))
+                    self.waiting.insert(0, (fit, evaluations))
                     return
                 for evaluation in self.worker.outstanding(evaluations):
                     self.worker.fail(evaluation, error)
             else:
                 if outcome.wants_files:
-                    self._hand_over(fit, evaluations, claim.pop_all(), self.worker.store.fits.files(fit.id))
+                    files = self.worker.store.fits.files(fit.id)  # None: can't be read, so it is trained anew
+                    self._hand_over(fit, evaluations, claim.pop_all(), files is not None, files)
                     return
                 self._record(fit, evaluations, outcome)
         self.worker.reporter.fit_finished(fit)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
+import itertools
 import multiprocessing
 import os
 import queue
@@ -27,6 +28,8 @@ SPAWN = multiprocessing.get_context("spawn")  # a forked process can't use a GPU
 
 MEMORY = 4 << 30
 """Bytes that there have to be for each fit where nobody says how many: the largest published one took 3 GiB."""
+ATTEMPTS = 10
+"""How often a process is asked to end, `PATIENCE` apart, before it is made to."""
 
 
 def at_once(plan: Plan, devices: Sequence[str]) -> int:
@@ -64,96 +67,101 @@ def execute(plan: Plan, worker: Worker, jobs: int, devices: Sequence[str]) -> No
             pool.stop()
 
 
-class _Pool(Driver):
-    """A fit is a task of a process pool. If a process dies, whichever fits it may have been are begun again, each
-    alone; one that is lost alone has failed."""
+class _Slot:
+    """A process that carries out one fit at a time; one that has died is replaced."""
 
-    def __init__(self, worker: Worker, jobs: int, size: int, devices: Sequence[str]):
-        super().__init__(worker)
-        self.jobs, self.size, self.devices = jobs, size, devices
-        self.setup = setup(worker, device=devices[0], jobs=-(-jobs // len(devices)))
-        self.suspects: set[str] = set()
-        self.others = set(multiprocessing.active_children())
+    def __init__(self, setup: Setup, threads: int):
+        self.setup, self.threads = setup, threads
         self._open()
 
     def _open(self) -> None:
+        # Of its own, since one that dies could leave it locked for others.
         self.told = SPAWN.Queue()
-        threads = max(1, cores() // self.jobs)
-        self.pool = concurrent.futures.ProcessPoolExecutor(
-            self.size, SPAWN, _begin, (self.setup, self.devices, SPAWN.Value("i", 0), threads, self.told)
-        )
-        # All are begun now, since the pool looks after those that were there at its last task; and deaf to a Ctrl-C,
-        # which would end them with a traceback each, until they have got so far as to ignore it.
+        self.pool = concurrent.futures.ProcessPoolExecutor(1, SPAWN, _begin, (self.setup, self.threads, self.told))
+        # The process is begun now, and deaf to a Ctrl-C, which would end it with a traceback, until it has got so far
+        # as to ignore it.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        for _ in range(self.size):
-            self.pool.submit(os.getpid)
+        self.pool.submit(os.getpid)
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
-    def _reopen(self) -> None:
-        self.pool.shutdown()
-        self._open()
+    def submit(self, *task: Any) -> concurrent.futures.Future:
+        try:
+            return self.pool.submit(_work, *task)
+        except BrokenProcessPool:
+            self.pool.shutdown()
+            self._open()
+            return self.pool.submit(_work, *task)
+
+
+class _Pool(Driver):
+    """Each fit has a process to itself. One whose process has died is begun again, after all others and alone, since
+    memory may have been short; one that is lost again has failed."""
+
+    def __init__(self, worker: Worker, jobs: int, size: int, devices: Sequence[str]):
+        super().__init__(worker)
+        self.others = set(multiprocessing.active_children())
+        common = setup(worker, device=devices[0], jobs=-(-jobs // len(devices)))
+        places = (replace(common, device=devices[place % len(devices)]) for place in range(size))
+        self.slots = [_Slot(one, max(1, cores() // jobs)) for one in places]
+        self.free = list(reversed(self.slots))
+        self.slot_of: dict[concurrent.futures.Future, _Slot] = {}
+        self.lost: set[str] = set()
 
     def room(self) -> int:
-        if not self.suspects:
-            return self.size
-        left = {fit.id for fit, *_ in (*self.waiting, *self.running.values())}
-        return 1 if self.suspects & left else self.size
+        running = [fit for fit, *_ in self.running.values()]
+        following = [fit for fit, _ in self.waiting[-1:]]
+        return 1 if any(fit.id in self.lost for fit in running + following) else len(self.slots)
 
     def start(self, fit: Fit, evaluations: list[Evaluation], trained: bool, files: FitFiles | None) -> Any:
-        try:
-            return self.pool.submit(_work, fit, evaluations, trained, files)
-        except BrokenProcessPool as error:
-            if not self.running:  # it was broken by others, of which the last is over
-                self._reopen()
-                return self.pool.submit(_work, fit, evaluations, trained, files)
-            # A process has died while nobody waited for it: this fit is lost with the others.
-            lost: concurrent.futures.Future = concurrent.futures.Future()
-            lost.set_exception(error)
-            return lost
+        slot = self.free.pop()
+        task = slot.submit(fit, evaluations, trained, files)
+        self.slot_of[task] = slot
+        return task
 
     def finished(self) -> list[Any]:
         return list(concurrent.futures.wait(self.running, PATIENCE, concurrent.futures.FIRST_COMPLETED).done)
 
     def outcome(self, task: concurrent.futures.Future) -> Outcome:
+        self.free.append(self.slot_of.pop(task))
         try:
             return task.result()
         except BrokenProcessPool as error:
             raise Lost("the process that carried it out died, perhaps for want of memory") from error
 
     def retries(self, fit: Fit) -> bool:
-        if not self.running:  # the last that the broken pool had
-            self._reopen()
-        if fit.id in self.suspects:
-            self.suspects.discard(fit.id)
-            return False
-        self.suspects.add(fit.id)
-        return True
+        again = fit.id not in self.lost
+        self.lost.add(fit.id)
+        return again
 
     def events(self) -> Iterable[tuple[str, str, tuple]]:
-        with contextlib.suppress(queue.Empty):
-            while True:
-                yield self.told.get_nowait()
+        for slot in self.slots:
+            with contextlib.suppress(queue.Empty):
+                while True:
+                    yield slot.told.get_nowait()
 
     def stop(self) -> None:
         over = threading.Event()
         children = set(multiprocessing.active_children()) - self.others
         threading.Thread(target=_interrupt, args=(children, over), daemon=True).start()
-        self.pool.shutdown(cancel_futures=True)
+        with concurrent.futures.ThreadPoolExecutor(len(self.slots)) as together:
+            together.map(lambda slot: slot.pool.shutdown(cancel_futures=True), self.slots)
         over.set()
         super().stop()
 
 
 def _interrupt(children: Iterable[Any], over: threading.Event) -> None:
-    """Again and again: a process that has just begun is deaf to it, and then takes the fit that waits for it."""
-    while not over.is_set():
+    """Again and again: a process that has just begun is deaf to it, and then takes the fit that waits for it. One that
+    stays deaf, in a library's long call, say, is killed."""
+    for turn in itertools.count():
         for child in children:
             with contextlib.suppress(ProcessLookupError):
                 if child.is_alive():
-                    os.kill(child.pid, signal.SIGINT)
-        over.wait(PATIENCE)
+                    os.kill(child.pid, signal.SIGINT if turn < ATTEMPTS else signal.SIGKILL)
+        if over.wait(PATIENCE):
+            return
 
 
-def _begin(setup: Setup, devices: Sequence[str], counter: Any, threads: int, told: Any) -> None:
+def _begin(setup: Setup, threads: int, told: Any) -> None:
     """What a new process does first."""
     import torch
 
@@ -164,9 +172,7 @@ def _begin(setup: Setup, devices: Sequence[str], counter: Any, threads: int, tol
     torch.set_num_threads(threads)
     told.cancel_join_thread()
     sys.stderr = sys.stderr and Forgiving(sys.stderr, OSError)  # to which methods print
-    with counter.get_lock():
-        place, counter.value = counter.value, counter.value + 1
-    _setup, _told = replace(setup, device=devices[place % len(devices)]), told
+    _setup, _told = setup, told
 
 
 def _end_with_the_parent() -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -32,6 +33,8 @@ RETRIES = 5
 """How often a fit is begun again whose worker was lost. After that it is recorded as failed."""
 QUEUE = 64
 """Fits that wait for a free worker."""
+ABSENCE = 120.0
+"""Seconds without any machine that could carry a fit out, after which a run ends."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,8 @@ def execute(plan: Plan, worker: Worker, cluster: Cluster) -> None:
         gpus = _gpus(cluster)
         device = "cuda" if gpus or cluster.device == "cuda" else "cpu"
         with begun(plan, worker) as jobs:
-            driver = _Ray(worker, setup(worker, device=device, token=token), gpus, cluster.cpus)
+            sharing = int(1 / gpus) if 0 < gpus < 1 else 1  # fits that ask for a part of a GPU
+            driver = _Ray(worker, setup(worker, device=device, token=token, jobs=sharing), gpus, cluster.cpus)
             try:
                 driver.work_through(jobs)
             finally:
@@ -78,13 +82,13 @@ class _Ray(Driver):
         import ray
 
         super().__init__(worker)
-        self.cpus = cpus
+        self.gpus, self.cpus = gpus, cpus
+        self.able = time.monotonic()
+        """When a machine was last seen that can carry a fit out."""
         self.setup = ray.put(setup)
         self.board = ray.remote(Board).options(num_cpus=0, max_restarts=-1).remote()
         self.reading = self.board.read.remote()
-        self.task = ray.remote(_task).options(
-            num_cpus=cpus, num_gpus=gpus, max_retries=RETRIES, scheduling_strategy="SPREAD"
-        )
+        self.task = _remote_task(gpus, cpus)
 
     def room(self) -> int:
         import ray
@@ -97,8 +101,19 @@ class _Ray(Driver):
     def finished(self) -> list[Any]:
         import ray
 
-        ray.wait(list(self.running), timeout=PATIENCE)
+        if not ray.wait(list(self.running), timeout=PATIENCE)[0]:
+            self._require_a_machine()
         return ray.wait(list(self.running), num_returns=len(self.running), timeout=0)[0]
+
+    def _require_a_machine(self) -> None:
+        """Ray waits for ever for one to come, and says nothing."""
+        try:
+            _require(self.gpus, self.cpus)
+        except HarnessError:
+            if time.monotonic() - self.able > ABSENCE:
+                raise
+        else:
+            self.able = time.monotonic()
 
     def outcome(self, task: Any) -> Outcome:
         import ray
@@ -106,9 +121,9 @@ class _Ray(Driver):
         try:
             return ray.get(task)
         except ray.exceptions.RayTaskError as error:  # not of the fit, whose errors are records by now
-            raise HarnessError(
-                f"a worker of the cluster: {error.cause!r}; install the same harness on every machine"
-            ) from error
+            other = isinstance(error.cause, ImportError | AttributeError | TypeError)
+            mend = "install the same harness on every machine" if other else "mend that, and run the same command again"
+            raise HarnessError(f"a worker of the cluster: {error.cause!r}; {mend}") from error
         except ray.exceptions.RayError as error:
             raise Lost(f"{type(error).__name__}: {error}") from error
 
@@ -138,6 +153,16 @@ def _task(
     return carry_out(setup, fit, evaluations, trained, files, board.tell.remote)
 
 
+def _remote_task(gpus: float, cpus: float) -> Any:
+    """`_task`, as Ray carries it out: in a new process if it takes a GPU, so that none keeps the memory of one.
+
+    Ray does so for a task that is declared with a GPU, and not for one that gets it by `options`.
+    """
+    import ray
+
+    return ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=RETRIES, scheduling_strategy="SPREAD")(_task)
+
+
 class Board:
     """An actor, where workers tell what they are at, for the driver to read."""
 
@@ -158,20 +183,28 @@ def _gpus(cluster: Cluster) -> float:
     Raises:
         HarnessError: no machine of the cluster can give a fit what it asks for.
     """
-    import ray
-
-    machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     gpus = cluster.gpus
     if cluster.device == "cpu":
         gpus = 0.0
     elif gpus is None:
-        gpus = float(cluster.device == "cuda" or any(machine.get("GPU", 0) >= 1 for machine in machines))
-    if not any(machine.get("GPU", 0) >= gpus and machine.get("CPU", 0) >= cluster.cpus for machine in machines):
+        gpus = float(cluster.device == "cuda" or any(machine.get("GPU", 0) >= 1 for machine in _machines()))
+    _require(gpus, cluster.cpus)
+    return gpus
+
+
+def _require(gpus: float, cpus: float) -> None:
+    if not any(machine.get("GPU", 0) >= gpus and machine.get("CPU", 0) >= cpus for machine in _machines()):
         raise HarnessError(
-            f"no machine of the cluster has {gpus:g} GPU(s) and {cluster.cpus:g} CPU(s) for a fit; start one that has, "
+            f"no machine of the cluster has {gpus:g} GPU(s) and {cpus:g} CPU(s) for a fit; start one that has, "
             f"or ask for less with --ray-gpus and --ray-cpus"
         )
-    return gpus
+
+
+def _machines() -> list[dict[str, float]]:
+    """What the machines of the cluster have."""
+    import ray
+
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
 @contextlib.contextmanager
@@ -191,7 +224,7 @@ def _connected(address: str | None) -> Iterator[None]:
     except Exception as error:  # Ray raises just that where its own processes are not there in time
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         if address is None:
-            more = "on a busy machine RAY_raylet_start_wait_time_s=120 gives it longer"
+            more = "it may be too busy a machine; --executor local needs no Ray, and --jobs runs several fits at once"
             raise HarnessError(f"--executor ray: Ray does not start here: {first}; {more}") from None
         raise HarnessError(f"--ray-address {address}: no Ray cluster answers there: {first}") from None
     try:

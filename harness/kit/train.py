@@ -75,6 +75,9 @@ def train_network(module: nn.Module, images: Tensor, loss: Loss, run: Run) -> No
     optimizer = _optimizer(module, recipe, chosen.fused)
     keeper = _Keeper(module, optimizer, loss, run, chosen)
     done = keeper.resume()
+    graphed = done.get("cuda_graphs", False)
+    if done["epochs"]:
+        run.progress(done["epochs"], recipe.epochs, done["train_loss"])
     module.train()
     with (
         _threads(recipe.batch * images[0].numel()) as threads,
@@ -88,11 +91,11 @@ def train_network(module: nn.Module, images: Tensor, loss: Loss, run: Run) -> No
             if not math.isfinite(mean_loss):
                 raise Diverged(f"training diverged: the loss is {mean_loss} after epoch {epoch + 1}")
             done = {"epochs": epoch + 1, "train_loss": mean_loss, "train_accuracy": accuracy}
-            keeper.keep(done | {"provenance": run.provenance})
+            keeper.keep(done | {"provenance": run.provenance, "cuda_graphs": replays.used})
             run.progress(epoch + 1, recipe.epochs, mean_loss)
     module.eval()
     if torch.device(run.device).type == "cuda":
-        run.numerics["cuda_graphs"] = replays.used
+        run.numerics["cuda_graphs"] = replays.used or graphed
     if replays.refusal:
         numerics.leave_out(run, f"cuda_graphs, for this can't be recorded: {replays.refusal}")
     run.note(train_loss=done["train_loss"], train_accuracy=done["train_accuracy"])
