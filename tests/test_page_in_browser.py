@@ -44,8 +44,12 @@ def address(run_here):
         store = Store(Path("results"))
         gpu = {"device": "cuda:0", "precision": "bfloat16"}
         shown = [("test2", "mnist", "3", "ssl", {"KL": metrics(auroc)}) for auroc in (0.7, 0.72)]
+        two = ("test2", "mnist", "3", "rotnet", {"MAX": metrics(0.6), "ODIN": metrics(0.9)})
         records = [*store.records(), made_up_record(*shown[0]), made_up_record(*shown[1], seed=1, numerics=gpu)]
-        pairs = {"normal.KL": np.arange(20.0), "anomaly.KL": np.arange(5.0, 25)}
+        records.append(made_up_record(*two))
+        pairs = {
+            f"{kind}.{score}": np.arange(20.0) for kind in ("normal", "anomaly") for score in ("KL", "MAX", "ODIN")
+        }
 
         def scores(record):
             return store.scores(record) if record.dataset == "digits" else pairs
@@ -138,6 +142,8 @@ def test_filters_leave_what_was_asked_for_and_are_kept_in_the_address(visit):
         contents = found.locator("nav")
         title = "Test 2: normal of multiple classes, anomaly of multiple classes"
         assert contents.inner_text().split("\n") == ["A title", "digits small", title, "mnist paper", "digits small"]
+        part = found.locator("section", has=table(found, OWN)).locator(".part")
+        assert part.inner_text() == ""
         found.get_by_label("Data set").select_option("mnist")
         assert shown() == {MNIST}
         assert contents.inner_text().split("\n") == [title, "mnist paper"]
@@ -152,10 +158,13 @@ def test_filters_leave_what_was_asked_for_and_are_kept_in_the_address(visit):
         found.get_by_label("other").check()
         assert shown() == {OWN}
         assert table(found, OWN).locator("tbody tr:visible").count() == 1
+        assert part.inner_text() == "1 of 2 rows"
         found.get_by_label("other").uncheck()
         found.get_by_label("mean-image").check()
         heads = table(found, TEST2).locator("thead th:visible").all_inner_texts()
         assert [head.split()[0] for head in heads] == ["number", "mean-image", "L2"]
+        part = found.locator("section", has=table(found, TEST2)).locator(".part")
+        assert part.inner_text() == "1 of 7 columns"
         found.get_by_label("Find").fill("  3 TABLE ")
         assert table(found, TEST2).locator("tbody tr:visible th").all_inner_texts() == [
             "3",
@@ -192,6 +201,44 @@ def test_the_address_goes_back_and_leads_to_a_table(visit):
         assert found.evaluate("scrollY") > 0
 
 
+def test_an_open_number_has_an_address(visit):
+    with visit() as found:
+        dialog = found.get_by_role("dialog")
+        found.get_by_label("Find").fill("mean")
+        before = found.url
+        table(found, OWN).locator("td.number button:visible").last.click()
+        kept = found.url
+        assert kept != before
+        said = dialog.locator(".head").inner_text()
+        found.keyboard.press("Escape")
+        found.wait_for_function(f"location.hash === '#find=mean&table={OWN}'")
+    with visit("#" + kept.partition("#")[2]) as found:
+        dialog = found.get_by_role("dialog")
+        assert dialog.locator(".head").inner_text() == said
+        assert found.url == kept
+        # Back leads to what was there before, without what lies over it.
+        found.evaluate("location.hash = 'find=other'")
+        found.wait_for_function("!document.querySelector('dialog').open")
+        found.go_back()
+        found.wait_for_function("document.querySelector('dialog').open")
+        assert dialog.locator(".head").inner_text() == said
+        assert found.url == kept
+
+
+def test_a_row_s_heading_ranks_its_numbers(visit):
+    with visit() as found:
+        row, dialog = table(found, MNIST).locator("tbody tr").nth(2), found.get_by_role("dialog")
+        row.locator("th button").click()
+        assert dialog.get_by_role("heading", level=2).inner_text() == "number 3"
+        ranked = [text.split()[:3] for text in dialog.locator(".several li").all_inner_texts()]
+        assert ranked == [["RotNet", "ODIN", "0.900"], ["SSL", "KL", "0.710"], ["RotNet", "MAX", "0.600"]]
+        dialog.get_by_role("button", name="SSL KL").click()
+        assert dialog.locator("path.curve").count() == 2
+        dialog.get_by_role("button", name="back").click()
+        assert dialog.get_by_role("heading", level=2).inner_text() == "number 3"
+        assert violations(found) == []
+
+
 def test_find_takes_words_as_they_are_meant(visit):
     with visit() as found:
 
@@ -225,6 +272,11 @@ def test_on_paper_tables_are_whole_and_dark_on_white(visit):
         assert scroll.evaluate("(one) => getComputedStyle(one).overflowX") == "visible"
         assert sum(map(int, scroll.evaluate("(one) => getComputedStyle(one).color").strip("rgb()").split(", "))) < 200
         assert not found.locator("#filters").is_visible()
+        found.evaluate("dispatchEvent(new Event('beforeprint'))")
+        fits = "(one) => one.getBoundingClientRect().width < 1000"  # a page of A4 has some 1040 pixels across
+        assert all(one.evaluate(fits) for one in found.locator("table[data-name]").all())
+        foot = table(found, OWN).evaluate("(one) => getComputedStyle(one.createTFoot()).display")
+        assert foot == "table-row-group"  # else it would stand below each page's part of the table
 
 
 def test_the_paper_s_numbers_on_and_off(visit):

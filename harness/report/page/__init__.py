@@ -23,7 +23,7 @@ from harness.protocol import Case
 from harness.records import Record, slug
 from harness.report.leaderboard import Leaderboard, Line
 from harness.report.names import FAILED, INCOMPLETE, NOT_RUN, SKIPPED, Variant, data_of, declared_as
-from harness.report.page.evidence import Evidence, paper_data, rounded
+from harness.report.page.evidence import Evidence, paper_data
 from harness.report.page.packed import EMBEDDED, embedded, pack
 from harness.report.page.pictures import pictures
 from harness.report.published import AVERAGE, Published
@@ -97,14 +97,14 @@ def claims(text: str) -> tuple[str, list[str], dict[str, Any]]:
 
 
 def _in_order(boards: Iterable[Leaderboard], published: Iterable[Published]) -> list[Leaderboard]:
-    """The tables of each protocol: the paper's data sets before others, as it declares them, by the paper's recipe
-    first."""
+    """The paper's data sets before all others; then the tables of each protocol, data sets as it declares them, by the
+    paper's recipe first."""
     printed = {(number.protocol, dataset) for number in published for dataset in number.datasets}
 
     def place(board: Leaderboard) -> tuple:
         protocol, dataset, recipe = board.protocol, declared_as(board.records[0]), board.records[0].recipe
         declared = list(protocol.dataset).index(dataset)
-        return protocol.name, (protocol.name, dataset) not in printed, declared, recipe != "paper", recipe, board.name
+        return (protocol.name, dataset) not in printed, protocol.name, declared, recipe != "paper", recipe, board.name
 
     return sorted(boards, key=place)
 
@@ -176,7 +176,7 @@ def _cell(cell: Cell, board: Leaderboard, evidence: Evidence, line: Line, place:
         "place": where,
         "number": number,
         "spread": f"{sign.strip()} {spread}".strip(),
-        "value": None if cell.value is None else rounded(cell.value),
+        "value": None if cell.value is None else round(cell.value, 6),
         "bold": cell.bold,
         "paper": paper_data(paper) if paper else None,
         "entries": [evidence.entry(line, case, records) for case, records in cases],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -102,7 +103,7 @@ class Evidence:
             "normal": self._shared(case.clusters),
             "anomaly": self._shared(case.anomalies[line.anomaly_set]),
             "runs": [self._run(record) for record in records],
-            "values": [None if value is None else rounded(value) for value in values],
+            "values": [None if value is None else as_shown(value) for value in values],
             "numbers": [_numbers(record, line.score) for record in records],
         }
         found |= _estimated(estimate(records, line.score), [records], line.score)
@@ -172,20 +173,26 @@ def paper_data(compared: Compared) -> dict[str, Any]:
     return {
         "printed": printed.printed_as if printed.value is not None else "–",
         "table": printed.table,
-        "difference": None if compared.difference is None else rounded(compared.difference),
+        "difference": None if compared.difference is None else as_shown(compared.difference),
         "verdict": compared.verdict,
         "note": printed.note,
     }
 
 
 def _estimated(ours: Estimate | None, cases: list[list[Record]], score: str) -> dict[str, Any]:
-    """Mean, deviation over seeds, 95 % interval, and of how many seeds; nothing where there is no number."""
+    """Mean, deviation over seeds, 95 % interval, and of how many seeds: those of the deviation, or the most that a case
+    has; nothing where there is no number."""
     shown = summary(cases, score)
     if not ours or not shown:
         return {}
-    std = None if shown.std is None else rounded(shown.std)
-    interval = [rounded(ours.low), rounded(ours.high)]
-    return {"mean": rounded(shown.mean), "std": std, "interval": interval, "seeds": ours.seeds}
+    seeds = [{record.seed for record in case if shown_value(record, score) is not None} for case in cases]
+    common = set.intersection(*seeds)
+    return {
+        "mean": as_shown(shown.mean),
+        "std": None if shown.std is None else as_shown(shown.std),
+        "interval": [as_shown(ours.low), as_shown(ours.high)],
+        "seeds": max(map(len, seeds)) if shown.std is None else len(common),
+    }
 
 
 def _facts(record: Record) -> dict[str, Any]:
@@ -199,12 +206,12 @@ def _numbers(record: Record, score: str) -> list[float] | None:
     """AUROC, its interval, AUPR, FPR95."""
     metrics = record.scores.get(score)
     names = ("auroc", "auroc_low", "auroc_high", "aupr", "fpr95")
-    return [rounded(getattr(metrics, name)) for name in names] if metrics else None
+    return [as_shown(getattr(metrics, name)) for name in names] if metrics else None
 
 
-def rounded(number: float) -> float:
-    """To six decimals: more than is shown, and the same on every machine."""
-    return round(number, 6)
+def as_shown(number: float) -> float:
+    """As tables have it: a browser, which rounds a half up, then has nothing left to round."""
+    return float(f"{number:.3f}")
 
 
 def picture_key(record: Record, score: str) -> str:
@@ -213,17 +220,17 @@ def picture_key(record: Record, score: str) -> str:
 
 
 def roc(normal: np.ndarray, anomaly: np.ndarray) -> list[list[int]]:
-    """False and true positive rates along a ROC curve, in `PARTS`: its corners, evenly thinned to `POINTS`, each as its
-    distance from the one before."""
+    """False and true positive rates along a ROC curve, in `PARTS`, each as its distance from the one before: of its
+    corners, or of `POINTS` at equal distances, if it has more. To leave out corners would cut off what is between."""
     import numpy as np
     from sklearn.metrics import roc_curve
 
     truth = np.repeat([0, 1], [len(normal), len(anomaly)])
     false, true, _ = roc_curve(truth, np.concatenate([normal, anomaly]))
     way = false + true  # a curve only ever goes up and to the right
-    keep = np.unique(np.searchsorted(way, np.linspace(0, way[-1], POINTS)).clip(max=len(way) - 1))
-    keep = keep if len(way) > POINTS else np.arange(len(way))
-    return [np.diff(np.rint(rates[keep] * PARTS).astype(int), prepend=0).tolist() for rates in (false, true)]
+    if len(way) > POINTS:
+        false, true = (np.interp(np.linspace(0, way[-1], POINTS), way, rates) for rates in (false, true))
+    return [np.diff(np.rint(rates * PARTS).astype(int), prepend=0).tolist() for rates in (false, true)]
 
 
 def histogram(normal: np.ndarray, anomaly: np.ndarray) -> dict[str, list]:
@@ -233,4 +240,6 @@ def histogram(normal: np.ndarray, anomaly: np.ndarray) -> dict[str, list]:
     edges = histogram_edges(normal, anomaly)
     parts = {"normal": normal, "anomaly": anomaly}
     counts = {n: np.histogram(v.clip(edges[0], edges[-1]), edges)[0].tolist() for n, v in parts.items()}
-    return {"ends": [float(f"{end:.4g}") for end in (edges[0], edges[-1])], **counts}
+    ends = (edges[0], edges[-1])
+    digits = 4 + max(0, round(math.log10(np.abs(ends).max() / (ends[1] - ends[0]))))  # two ends that tell apart
+    return {"ends": [float(f"{end:.{digits}g}") for end in ends], **counts}

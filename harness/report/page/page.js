@@ -60,19 +60,24 @@ function filter(at = "") {
     const section = table.closest("section"), place = section.dataset;
     const named = [...new Set([...table.querySelectorAll("thead [data-method]")].map((cell) => cell.dataset.method))].join(" ");
     const title = `${table.caption.textContent} | ${place.protocol} ${place.dataset} ${place.recipe} | ${named}`;
-    let rows = 0, columns = 0;
+    let rows = 0;
     for (const row of table.tBodies[0].rows) {
       const text = `${title} | ${row.cells[0].textContent} ${row.dataset.method ?? ""} | ${row.dataset.find ?? ""}`;
       row.hidden = !(keeps(row) && wants(text));
       rows += !row.hidden;
     }
     for (const cell of table.querySelectorAll("th[data-method], td[data-method]")) cell.hidden = !keeps(cell);
-    columns = [...table.rows[table.tHead.rows.length - 1].cells].filter((cell) => !cell.hidden).length;
+    const heads = [...table.querySelectorAll("thead [data-column]:not([data-column='0'])")];
+    const columns = heads.filter((cell) => !cell.hidden).length;
     enter(table);
     // The average is over all cases: beside some of them alone it would mislead.
     if (table.tFoot) table.tFoot.hidden = rows < table.tBodies[0].rows.length;
     const chosen = ["protocol", "dataset", "recipe"].every((name) => !wanted.get(name) || wanted.get(name) === place[name]);
-    section.hidden = !(chosen && rows && columns > (table.tHead.rows.length > 1 ? 0 : 1));
+    section.hidden = !(chosen && rows && columns);
+    section.querySelector(".part").textContent = [
+      rows < table.tBodies[0].rows.length && `${rows} of ${table.tBodies[0].rows.length} rows`,
+      columns < heads.length && `${columns} of ${heads.length} columns`, table.tFoot?.hidden && "no average",
+    ].filter(Boolean).join(", ");
     shown += !section.hidden;
     const link = document.querySelector(`nav a[href="#${CSS.escape(section.id)}"]`);
     if (link) link.parentNode.hidden = section.hidden;
@@ -120,10 +125,28 @@ function restore() {
 
 // What the address says.
 function show() {
-  const table = aimedAt();
+  const table = aimedAt(), cell = new URLSearchParams(location.hash.slice(1)).get("cell");
+  dialog.close();
   restore();
   filter(table);
-  document.getElementById(table)?.scrollIntoView();
+  const section = document.getElementById(table);
+  section?.scrollIntoView();
+  if (cell) [...section?.querySelectorAll("td[data-cell]") ?? []].find((one) => one.dataset.cell === cell)?.querySelector("button").click();
+}
+
+// While a number is open, the address is its own.
+function addressOf(cell) {
+  const kept = new URLSearchParams(location.hash.includes("=") ? location.hash.slice(1) : "");
+  kept.set("table", cell.closest("section").id);
+  kept.set("cell", cell.dataset.cell);
+  return `#${kept}`;
+}
+
+function closed() {
+  const kept = new URLSearchParams(location.hash.slice(1));
+  if (dialog.open || !kept.has("cell")) return;
+  kept.delete("cell");
+  history.replaceState(null, "", `#${kept.size > 1 ? kept : kept.get("table")}`);
 }
 
 function chooseTheme() {
@@ -146,22 +169,33 @@ const REASONS = {
   failed: " with its reason",
 };
 
+const entriesOf = (cell) => cell.dataset.entries.split(" ").map((number) => data.entries[number]);
+
+// The name of a cell, by the head of its column or by its method, which tells variants apart.
+function called(cell, by = "head") {
+  const entries = entriesOf(cell), one = entries[0];
+  return [`${one[by]} ${one.score}`.trim(), one.set, entries.length > 1 ? cell.dataset.place : one.case].filter(Boolean).join(", ");
+}
+
 function makeOpenable(table) {
   for (const cell of table.querySelectorAll("td[data-entries]")) {
-    const numbers = cell.dataset.entries.split(" ").map(Number);
-    const first = data.entries[numbers[0]];
-    const name = [`${first.head} ${first.score}`.trim(), first.set, numbers.length > 1 ? cell.dataset.place : first.case].filter(Boolean).join(", ");
+    const entries = entriesOf(cell);
+    cell.dataset.cell = called(cell, "method");
     const button = el("button", { type: "button", class: "open", tabindex: -1, "aria-haspopup": "dialog" }, ...cell.childNodes,
-      el("span", { class: "unseen" }, `${REASONS[cell.className] ?? ""}: evidence for ${name}`));
-    if (REASONS[cell.className]) button.title = (numbers.length === 1 && state(first).reasons.join("; ")) || REASONS[cell.className].trim();
+      el("span", { class: "unseen" }, `${REASONS[cell.className] ?? ""}: evidence for ${called(cell)}`));
+    if (REASONS[cell.className]) button.title = (entries.length === 1 && state(entries[0]).reasons.join("; ")) || REASONS[cell.className].trim();
     cell.append(button);
     cell.classList.add("opens");
     button.addEventListener("click", () => {
-      if (numbers.length > 1) showSeveral(name, numbers, cell);
-      else showOne(first);
-      dialog.showModal();
-      dialog.scrollTop = 0;
+      history.replaceState(null, "", addressOf(cell));
+      openWith(() => showCell(cell));
     });
+  }
+  for (const heading of table.querySelectorAll("tr:not([data-method]) > th[scope=row]")) {
+    const button = el("button", { type: "button", class: "rank", tabindex: -1, "aria-haspopup": "dialog", title: "the numbers of this row, best first" },
+      ...heading.childNodes);
+    heading.append(button);
+    button.addEventListener("click", () => openWith(() => showRow(heading.parentNode)));
   }
   table.addEventListener("keydown", (event) => move(event, table));
   table.addEventListener("focusin", (event) => { if (event.target.matches("button")) enter(table, event.target); });
@@ -193,9 +227,24 @@ function move(event, table) {
 
 // The evidence
 
+function openWith(view) {
+  view();
+  dialog.showModal();
+  dialog.scrollTop = 0;
+}
+
+// From one view to another, with the focus at its beginning.
+function turn(view) {
+  view();
+  dialog.scrollTop = 0;
+  dialog.querySelector("button").focus();
+}
+
 function head(title, subtitle, back) {
+  const button = back && el("button", { type: "button", class: "back" }, "← back");
+  button?.addEventListener("click", () => turn(back));
   return el("div", { class: "head" },
-    el("div", {}, back && el("button", { type: "button", class: "back" }, "← back"),
+    el("div", {}, button,
       el("h2", { id: "evidence-title" }, title), el("p", { class: "tags" }, ...subtitle.map((text) => el("span", {}, text)))),
     el("form", { method: "dialog" }, el("button", { class: "close", "aria-label": "Close", autofocus: true }, "✕")));
 }
@@ -205,23 +254,43 @@ function about(entry) {
   return [protocol, dataset, `recipe ${recipe}`, `case ${entry.case}`, ...(entry.set ? [entry.set] : [])];
 }
 
-function showSeveral(title, numbers, cell) {
-  const one = data.entries[numbers[0]];
-  const values = numbers.map((number) => data.entries[number].mean);
+// Numbers in a list, of which each leads to more.
+function several(items) {
+  return el("ul", { class: "several" }, items.map(([name, number, view]) => {
+    const button = el("button", { type: "button" }, name, el("span", {}, number));
+    button.addEventListener("click", () => turn(view));
+    return el("li", {}, button);
+  }));
+}
+
+function showCell(cell, back) {
+  const entries = entriesOf(cell);
+  if (entries.length > 1) showSeveral(entries, cell, back);
+  else showOne(entries[0], back);
+}
+
+// The AUROC of a row's columns that are in sight, best first.
+function showRow(row) {
+  const corner = row.parentNode.tagName === "TBODY" ? row.closest("table").querySelector("[data-column='0']").textContent : "";
+  const tags = [...row.closest("section").querySelectorAll(".tags span")].slice(0, 3).map((one) => one.textContent);
+  const cells = [...row.cells].filter((cell) => cell.dataset.value && !cell.hidden && !isRate(entriesOf(cell)[0]));
+  cells.sort((a, b) => b.dataset.value - a.dataset.value);
+  const name = ({ head, score, set }) => [`${head} ${score}`.trim(), set].filter(Boolean).join(", ");
+  const number = (cell) => [...cell.querySelectorAll("strong, span:not(.unseen), .spread")].map((one) => [one.cloneNode(true), " "]);
+  dialog.replaceChildren(head(`${corner} ${row.cells[0].textContent}`.trim(), tags),
+    el("p", {}, cells.length ? "AUROC, best first" : "There is no number."),
+    several(cells.map((cell) => [name(entriesOf(cell)[0]), number(cell), () => showCell(cell, () => showRow(row))])));
+}
+
+function showSeveral(entries, cell, back) {
+  const one = entries[0], values = entries.map((entry) => entry.mean);
   const range = `, which range from ${three(Math.min(...values))} to ${three(Math.max(...values))}.`;
   const mean = data.means[cell.dataset.mean];
   dialog.replaceChildren(
-    head(title, about(one).slice(0, 3)), el("div", { class: "numbers" }, ...figures(mean, isRate(one) ? one.score : "AUROC")),
-    el("p", {}, `The mean of ${numbers.length} cases` + (mean.mean === undefined ? ", which needs a number of each." : range)),
-    el("ul", { class: "several" }, numbers.map((number) => {
-      const entry = data.entries[number];
-      const button = el("button", { type: "button" }, entry.case, el("span", {}, entry.mean === undefined ? state(entry).word : three(entry.mean)));
-      button.addEventListener("click", () => {
-        showOne(entry, () => { showSeveral(title, numbers, cell); dialog.querySelector("button").focus(); });
-        dialog.querySelector("button").focus();
-      });
-      return el("li", {}, button);
-    })));
+    head(called(cell), about(one).slice(0, 3), back), el("div", { class: "numbers" }, ...figures(mean, isRate(one) ? one.score : "AUROC")),
+    el("p", {}, `The mean of ${entries.length} cases` + (mean.mean === undefined ? ", which needs a number of each." : range)),
+    several(entries.map((entry) => [entry.case,
+      entry.mean === undefined ? state(entry).word : three(entry.mean), () => showOne(entry, () => showSeveral(entries, cell, back))])));
 }
 
 function state(entry) {
@@ -238,9 +307,7 @@ function state(entry) {
 
 function showOne(entry, back) {
   const runs = entry.runs.map((number) => data.runs[number]);
-  const block = head(`${entry.head} ${entry.score}`, about(entry), back);
-  block.querySelector(".back")?.addEventListener("click", back);
-  dialog.replaceChildren(block, el("div", { class: "numbers" }, ...summary(entry)), classes(entry), ...charts(entry, runs),
+  dialog.replaceChildren(head(`${entry.head} ${entry.score}`, about(entry), back), el("div", { class: "numbers" }, ...summary(entry)), classes(entry), ...charts(entry, runs),
     ...strips(entry), ...(runs.length ? [...madeWith(runs), seeds(entry, runs), ...runs.map((run) => facts(run, runs.length === 1))] : []));
 }
 
@@ -266,7 +333,7 @@ const isRate = (entry) => !entry.numbers.some(Boolean);
 function figures({ mean, std, interval, seeds, paper }, name) {
   const found = [], alone = seeds === 1;
   if (mean !== undefined) {
-    found.push(figure(name, three(mean), std === null ? (alone ? "one seed" : "") : `± ${three(std)} over ${seeds} seeds`, "main"));
+    found.push(figure(name, three(mean), std === null ? (alone ? "one seed" : "seeds differ between cases") : `± ${three(std)} over ${seeds} seeds`, "main"));
     found.push(figure("95 % interval", interval.map(three).join(" – "), alone ? "for other images, not other seeds" : ""));
   }
   if (paper) {
@@ -317,8 +384,8 @@ function charts(entry, runs) {
   const many = scored.length > 1 ? `, seeds ${scored.map((run) => run.seed).join(", ")}` : "";
   return [el("div", { class: "charts" },
     el("figure", {}, el("figcaption", {}, `ROC: true against false positive rate${many}`), chart),
-    el("figure", {}, el("figcaption", {}, "Anomaly scores: ", el("span", { class: "key normal" }, "normal"), " ",
-      el("span", { class: "key anomaly" }, "anomalies"), scored.length > 1 ? `, seed ${scored[0].seed}` : ""), histogram(entry.histogram)))];
+    el("figure", {}, el("figcaption", {}, `Anomaly scores${scored.length > 1 ? `, seed ${scored[0].seed}` : ""}: `, el("span", { class: "key normal" }, "normal"), " ",
+      el("span", { class: "key anomaly" }, "anomalies"), "; the outermost bars hold what lies beyond, too"), histogram(entry.histogram)))];
 }
 
 function histogram({ ends, normal, anomaly }) {
@@ -330,9 +397,11 @@ function histogram({ ends, normal, anomaly }) {
     return closed ? line([0, ...xs, 1], [0, ...ys, 0]) : line(xs, ys);
   };
   const digit = 10 ** Math.floor(Math.log10(top)), rounded = Math.floor(top / digit) * digit, marks = [rounded, rounded / 4];
+  // As many digits as tell the ends apart.
+  const digits = Math.min(17, 3 + Math.max(0, Math.round(Math.log10(Math.max(...ends.map(Math.abs)) / (ends[1] - ends[0])))));
   const percent = (share) => `${Number((100 * share).toPrecision(2))} %`;
   return frame("Histogram of the anomaly scores of normal images and of anomalies; square-root scale",
-    [[0, ends[0]], [0.5, (ends[0] + ends[1]) / 2], [1, ends[1]]].map(([at, end]) => [at, String(Number(end.toPrecision(3))).replace("-", "−")]),
+    [[0, ends[0]], [0.5, (ends[0] + ends[1]) / 2], [1, ends[1]]].map(([at, end]) => [at, String(Number(end.toPrecision(digits))).replace("-", "−")]),
     [[0, "0"], ...marks.map((share) => [height(share), percent(share)])], "score; share of images on a square-root scale",
     svg("path", { class: "bars", d: steps(shares[0], true) }), svg("path", { class: "outline", d: steps(shares[1], false) }));
 }
@@ -437,6 +506,12 @@ form.addEventListener("reset", (event) => {
   form.elements.find.focus();
 });
 window.addEventListener("hashchange", show);
+dialog.addEventListener("close", closed);
+// Paper can't be scrolled: a table that is wider than a page is made smaller. In print all are about 0.7 times as wide.
+const PAPER = 1350;
+window.addEventListener("beforeprint", () => tables.forEach((table) => {
+  table.style.setProperty("--fit", Math.min(1, PAPER / table.offsetWidth));
+}));
 // A press beside the dialog closes it; one that ends there, as when text is marked, does not.
 let beside = false;
 const isBeside = ({ target, clientX: x, clientY: y }) => {
