@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import functools
 import multiprocessing
 import os
@@ -27,6 +28,7 @@ def start(*words: Any, log: str | Path = "log", deaths: dict[str, int] | None = 
     arguments = ([str(word) for word in words], os.getcwd(), str(log), deaths or {})
     process = CONTEXT.Process(target=_command, args=arguments)
     process.start()
+    atexit.register(process.kill)  # else a test that fails before its end would be waited for
     return process
 
 
