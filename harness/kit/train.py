@@ -91,11 +91,12 @@ def train_network(module: nn.Module, images: Tensor, loss: Loss, run: Run) -> No
             if not math.isfinite(mean_loss):
                 raise Diverged(f"training diverged: the loss is {mean_loss} after epoch {epoch + 1}")
             done = {"epochs": epoch + 1, "train_loss": mean_loss, "train_accuracy": accuracy}
-            keeper.keep(done | {"provenance": run.provenance, "cuda_graphs": replays.used})
+            graphed = graphed or replays.used
+            keeper.keep(done | {"provenance": run.provenance, "cuda_graphs": graphed})
             run.progress(epoch + 1, recipe.epochs, mean_loss)
     module.eval()
     if torch.device(run.device).type == "cuda":
-        run.numerics["cuda_graphs"] = replays.used or graphed
+        run.numerics["cuda_graphs"] = graphed
     if replays.refusal:
         numerics.leave_out(run, f"cuda_graphs, for this can't be recorded: {replays.refusal}")
     run.note(train_loss=done["train_loss"], train_accuracy=done["train_accuracy"])

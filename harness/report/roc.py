@@ -120,7 +120,10 @@ def histogram_edges(normal: np.ndarray, anomaly: np.ndarray) -> np.ndarray:
 
     ends = [np.quantile(bounded(values), q) for values in (normal, anomaly) for q in (0.005, 0.995)]
     bins = int(np.clip(min(len(normal), len(anomaly)) ** 0.5, 10, 40))
-    return np.linspace(min(ends), max(ends) if max(ends) > min(ends) else min(ends) + 1, bins + 1)
+    low, high = min(ends), max(ends)
+    if low == high:
+        high += max(1.0, abs(low) * 1e-12)  # to a large number 1 adds nothing
+    return np.linspace(low, high, bins + 1)
 
 
 def _pair(scores: Mapping[str, np.ndarray], score: str) -> tuple[np.ndarray, np.ndarray]:

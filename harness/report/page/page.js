@@ -47,8 +47,8 @@ function sorted(rows, column, direction) {
 
 const FILTERS = ["protocol", "dataset", "recipe", "find"];
 
-// The table that the address leads to: its own anchor, or beside filters.
-const aimedAt = () => (location.hash.includes("=") ? new URLSearchParams(location.hash.slice(1)).get("table") : location.hash.slice(1));
+// What the address says: filters and the table that it leads to, or that one's own anchor.
+const address = () => new URLSearchParams(location.hash.includes("=") ? location.hash.slice(1) : location.hash.length > 1 ? { table: location.hash.slice(1) } : {});
 
 function filter(at = "") {
   const wanted = new FormData(form);
@@ -117,15 +117,14 @@ function search(query) {
 function restore() {
   const anchor = location.hash.length > 1 && !location.hash.includes("=");
   if (anchor) return;  // which leaves the filters as they are
-  const kept = new URLSearchParams(location.hash.slice(1));
+  const kept = address();
   for (const name of FILTERS) if (form.elements[name]) form.elements[name].value = kept.get(name) ?? "";
   for (const box of form.querySelectorAll("[name=method]")) box.checked = kept.getAll("method").includes(box.value);
   if (form.elements.paper) form.elements.paper.checked = kept.get("paper") !== "off";
 }
 
-// What the address says.
 function show() {
-  const table = aimedAt(), cell = new URLSearchParams(location.hash.slice(1)).get("cell");
+  const kept = address(), table = kept.get("table"), cell = kept.get("cell");
   dialog.close();
   restore();
   filter(table);
@@ -136,14 +135,14 @@ function show() {
 
 // While a number is open, the address is its own.
 function addressOf(cell) {
-  const kept = new URLSearchParams(location.hash.includes("=") ? location.hash.slice(1) : "");
+  const kept = address();
   kept.set("table", cell.closest("section").id);
   kept.set("cell", cell.dataset.cell);
   return `#${kept}`;
 }
 
 function closed() {
-  const kept = new URLSearchParams(location.hash.slice(1));
+  const kept = address();
   if (dialog.open || !kept.has("cell")) return;
   kept.delete("cell");
   history.replaceState(null, "", `#${kept.size > 1 ? kept : kept.get("table")}`);
@@ -171,10 +170,12 @@ const REASONS = {
 
 const entriesOf = (cell) => cell.dataset.entries.split(" ").map((number) => data.entries[number]);
 
-// The name of a cell, by the head of its column or by its method, which tells variants apart.
-function called(cell, by = "head") {
-  const entries = entriesOf(cell), one = entries[0];
-  return [`${one[by]} ${one.score}`.trim(), one.set, entries.length > 1 ? cell.dataset.place : one.case].filter(Boolean).join(", ");
+// The name of a number, by the head of its column or by its method, which tells variants apart.
+const nameOf = (entry, place, by = "head") => [`${entry[by]} ${entry.score}`.trim(), entry.set, place].filter(Boolean).join(", ");
+
+function called(cell, by) {
+  const entries = entriesOf(cell);
+  return nameOf(entries[0], entries.length > 1 ? cell.dataset.place : entries[0].case, by);
 }
 
 function makeOpenable(table) {
@@ -275,11 +276,10 @@ function showRow(row) {
   const tags = [...row.closest("section").querySelectorAll(".tags span")].slice(0, 3).map((one) => one.textContent);
   const cells = [...row.cells].filter((cell) => cell.dataset.value && !cell.hidden && !isRate(entriesOf(cell)[0]));
   cells.sort((a, b) => b.dataset.value - a.dataset.value);
-  const name = ({ head, score, set }) => [`${head} ${score}`.trim(), set].filter(Boolean).join(", ");
   const number = (cell) => [...cell.querySelectorAll("strong, span:not(.unseen), .spread")].map((one) => [one.cloneNode(true), " "]);
   dialog.replaceChildren(head(`${corner} ${row.cells[0].textContent}`.trim(), tags),
     el("p", {}, cells.length ? "AUROC, best first" : "There is no number."),
-    several(cells.map((cell) => [name(entriesOf(cell)[0]), number(cell), () => showCell(cell, () => showRow(row))])));
+    several(cells.map((cell) => [nameOf(entriesOf(cell)[0]), number(cell), () => showCell(cell, () => showRow(row))])));
 }
 
 function showSeveral(entries, cell, back) {
