@@ -257,7 +257,8 @@ def test_a_curve_keeps_its_corners():
 
 
 @pytest.mark.parametrize(
-    "ends", [(-0.25152, -0.25148), (1000, 1000.25), (-3, 5), (-1e300, 1e300), (7, 7), (1e17, 1e17)]
+    "ends",
+    [(-0.25152, -0.25148), (1000, 1000.25), (-3, 5), (-1e300, 1e300), (7, 7), (1e17, 1e17), (np.float32(1e17),) * 2],
 )
 def test_the_ends_of_a_histogram_tell_apart(ends):
     low, high = histogram(np.full(20, ends[0]), np.full(20, ends[1]))["ends"]

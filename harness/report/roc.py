@@ -122,7 +122,8 @@ def histogram_edges(normal: np.ndarray, anomaly: np.ndarray) -> np.ndarray:
     bins = int(np.clip(min(len(normal), len(anomaly)) ** 0.5, 10, 40))
     low, high = min(ends), max(ends)
     if low == high:
-        high += max(1.0, abs(low) * 1e-12)  # to a large number 1 adds nothing
+        low = float(low)  # float32 may have no room for it
+        high = low + max(1.0, abs(low) * 1e-12)  # to a large number 1 adds nothing
     return np.linspace(low, high, bins + 1)
 
 
