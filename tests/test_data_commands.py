@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -12,9 +13,10 @@ from harness.dataset import Dataset
 
 
 def pictures(*folders: str) -> None:
+    """One in each; those for training differ from those for testing."""
     for folder in folders:
         Path(folder).mkdir(parents=True)
-        Image.new("RGB", (8, 8)).save(Path(folder, "a.png"))
+        Image.new("RGB", (8, 8), "white" if "/val/" in folder else "black").save(Path(folder, "a.png"))
 
 
 @pytest.mark.parametrize("command", ["verify", "fetch"])
@@ -34,6 +36,15 @@ def test_one_s_own_pictures_are_verified_where_folder_path_says(here, path):
     assert harness("data", "verify", "folder", "--set", f"folder.path={path}").out == (
         "folder train: 2 images of 3 x 8 x 8, 2 classes\nfolder test: 3 images of 3 x 8 x 8, 3 classes\n"
     )
+
+
+def test_test_images_that_are_training_images_are_counted(here):
+    pictures("mine/train/a", "mine/train/b", "mine/val/a", "mine/val/b")
+    shutil.copy("mine/train/b/a.png", "mine/val/a/again.png")
+    command = "data", "verify", "folder", "--set", f"folder.path={here / 'mine'}"
+    assert harness(*command).out.splitlines()[2:] == ["folder: 1 of the test images are training images, too"]
+    shutil.copy("mine/val/b/a.png", "mine/train/a/more.png")
+    assert harness(*command).out.splitlines()[2:] == ["folder: 3 of the test images are training images, too"]
 
 
 def test_where_no_pictures_are_the_line_says_from_where_the_path_goes(here):

@@ -127,6 +127,20 @@ def test_a_truncated_mnist_file_is_named(mnist, packed, keep):
     assert f"{file} not as published: delete" in error_of(lambda: dataset.load("test", ("1",)))
 
 
+def test_a_mnist_file_that_may_not_be_read_is_not_called_damaged(mnist, monkeypatch):
+    dataset, *_ = mnist(packed=False)
+    read = Path.read_bytes
+
+    def refuse(path):
+        if path.name.startswith("t10k"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    with pytest.raises(PermissionError, match="t10k-images"):
+        dataset.load("test", ("1",))
+
+
 def test_mnist_with_another_image_is_refused(mnist):
     dataset, _, folder = mnist(packed=False)
     file = folder / "train-images-idx3-ubyte"

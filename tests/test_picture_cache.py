@@ -141,6 +141,32 @@ def test_a_kept_file_that_is_not_whole_is_made_again(root, decoded, keep):
     assert damaged.read_bytes() == whole
 
 
+@pytest.mark.parametrize(("this", "by"), [(b"3, 6, 6)", b"3, 6, 60"), (b"3, 6, 6)", b"3, 6, 5)")])
+def test_a_kept_file_whose_head_is_damaged_is_made_again(root, decoded, this, by):
+    """No Python any more, which NumPy reads a head as; or of other images than there are."""
+    expected = load(root)
+    damaged = root / picture_cache.FOLDER / kept(root)[0]
+    whole = damaged.read_bytes()
+    assert whole.count(this) == 1
+    damaged.write_bytes(whole.replace(this, by))
+    decoded.clear()
+    assert torch.equal(load(root), expected)
+    assert {path.parent.name for path in decoded} == {"a"}
+    assert damaged.read_bytes() == whole
+
+
+def test_what_a_killed_writer_left_is_removed_though_another_has_written_the_class(root):
+    load(root)
+    place = (root / picture_cache.FOLDER / kept(root)[0]).parent
+    old, young = place / ".abcdefgh.part", place / ".hgfedcba.part"
+    for part in (old, young):
+        part.touch()
+    os.utime(old, (1, 1))
+    load(root)
+    assert not old.exists()
+    assert young.exists()
+
+
 def test_writers_at_the_same_time_leave_one_whole_file(root):
     expected = by_hand(root)
     with ThreadPoolExecutor(8) as pool:

@@ -73,6 +73,25 @@ def test_folder_without_a_size_wants_pictures_of_one_size(tmp_path):
     assert make("folder", tmp_path, path=".", size=5).load("test", ("a", "b"))[0].shape == (2, 3, 5, 5)
 
 
+def test_pictures_of_one_class_that_differ_in_size_are_not_stretched(tmp_path):
+    """As those of one row or column would be, by broadcasting."""
+    write_pictures(tmp_path, {"train/a": 1, "val/a": 1})
+    Image.new("RGB", (12, 1)).save(tmp_path / "train/a/flat.png")
+    with pytest.raises(harness.HarnessError, match="pictures differ in size"):
+        make("folder", tmp_path, path=".").load("train", ("a",))
+
+
+@pytest.mark.parametrize("link", ["val", "val/a"])
+def test_one_folder_for_training_and_testing_is_refused(tmp_path, link):
+    write_pictures(tmp_path, {"train/a": 2, "train/b": 2, "val/a": 1, "val/b": 1})
+    shutil.rmtree(tmp_path / link)
+    (tmp_path / link).symlink_to(tmp_path / link.replace("val", "train"))
+    dataset = make("folder", tmp_path, path=".")
+    for refused in (lambda: dataset.require(("a", "b"), ("a", "b")), lambda: dataset.load("test", ("a",))):
+        with pytest.raises(harness.DataMissing, match="val/a is train/a by a link; put pictures there for testing"):
+            refused()
+
+
 def test_folder_says_what_it_lacks(tmp_path):
     assert "--set folder.path=" in error_of(lambda: make("folder", tmp_path).classes, harness.HarnessError)
     assert f"{tmp_path}/none/train" in error_of(lambda: make("folder", tmp_path, path="none").classes)
@@ -135,6 +154,15 @@ def test_imagenet_names_are_unique_and_in_the_order_of_the_ids():
     assert len(set(dataset.classes)) == 1000
     index = {"tench": 0, "Samoyed": 258, "Cardigan": 264, "cardigan": 474, "tank": 847, "toilet tissue": 999}
     assert {name: dataset.classes.index(name) for name in index} == index
+
+
+def test_imagenet_names_are_those_of_torchvision():
+    from torchvision.models import ResNet18_Weights
+
+    theirs = ResNet18_Weights.DEFAULT.meta["categories"]
+    ours = make("imagenet", Path("x")).classes
+    other = {i: name for i, name in enumerate(ours) if name != theirs[i]}
+    assert other == {134: "crane (bird)", 517: "crane (machine)", 638: "maillot (tights)", 639: "maillot (tank suit)"}
 
 
 def test_imagenet_takes_names_and_ids(imagenet):
@@ -252,6 +280,13 @@ def test_pixels_below_zero_are_refused(tmp_path):
     directory = struct.pack("<H", len(numbers)) + entries + b"\0" * 4
     (tmp_path / "a.tif").write_bytes(b"II*\0" + struct.pack("<I", 24) + bytes([200] * 16) + directory)
     assert "below zero" in error_of(lambda: pictures.decode(tmp_path / "a.tif"), DataDamaged)
+
+
+def test_a_picture_of_more_pixels_than_pillow_takes_says_the_mend(tmp_path, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+    Image.new("L", (8, 8)).save(tmp_path / "large.png")
+    with pytest.raises(DataDamaged, match=r"large\.png: has more pixels .*; save it smaller"):
+        pictures.decode(tmp_path / "large.png")
 
 
 @pytest.mark.parametrize("suffix", [".tif", ".png", ".webp"])

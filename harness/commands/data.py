@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -64,8 +65,9 @@ def fetch(name: str, settings: tuple[str, ...], data: Path, plugin_paths: tuple[
 @data.command()
 @chosen
 def verify(name: str, settings: tuple[str, ...], data: Path, plugin_paths: tuple[Path, ...]) -> None:
-    """Load a data set, and say how many images there are. Pictures are decoded and kept, as a run does with those of
-    its classes: for all of ImageNet that takes hours, and 260 GB.
+    """Load a data set, and say how many images there are, and how many of the test images are training images, too.
+    Pictures are decoded and kept, as a run does with those of its classes: for all of ImageNet that takes hours, and
+    260 GB.
 
     \b
     harness data verify mnist --data ~/data
@@ -90,6 +92,8 @@ def _dataset(name: str, settings: Iterable[str], data: Path, plugins: Plugins) -
 def _verify(dataset: Dataset, plugins: Plugins) -> None:
     from harness.dataset import loaded
 
+    known: set[bytes] = set()
+    repeated = 0
     for split in ("train", "test"):
         with plugins.blame("dataset", dataset.name, "classes_in"):
             classes = dataset.classes_in(split)
@@ -102,4 +106,11 @@ def _verify(dataset: Dataset, plugins: Plugins) -> None:
                 some, labels = loaded(dataset, split, classes[first : first + AT_ONCE])
                 shapes[" x ".join(map(str, some.shape[1:]))] = None
                 images, found = images + len(some), found + len(labels.unique())
+                digests = [hashlib.blake2b(image.tobytes(), digest_size=16).digest() for image in some.numpy()]
+                if split == "train":
+                    known.update(digests)
+                else:
+                    repeated += sum(digest in known for digest in digests)
         click.echo(f"{dataset.name} {split}: {images} images of {' and '.join(shapes)}, {found} classes")
+    if repeated:
+        click.echo(f"{dataset.name}: {repeated} of the test images are training images, too")

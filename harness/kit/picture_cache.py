@@ -38,6 +38,7 @@ def cached(place: Path, files: Sequence[Path], make: Callable[[], Tensor]) -> Te
     Returns:
         The same; what is written to it stays in memory. Where the disk takes nothing, a line says so, once.
     """
+    sweep(place.parent)
     path = place.with_name(f"{place.name}.{_digest(files)}.npy")
     found = _mapped(path, len(files))
     if found is not None:
@@ -71,16 +72,16 @@ def _mapped(path: Path, n: int) -> Tensor | None:
 
     try:
         images = np.load(path, mmap_mode="c", allow_pickle=False)
-    except (OSError, ValueError, EOFError):
+        whole = path.stat().st_size == images.offset + images.nbytes
+    except Exception:  # NumPy reads a damaged header as Python, which raises almost anything
         return None
     fits = images.dtype == np.uint8 and images.ndim == 4 and len(images) == n
-    return torch.from_numpy(images) if fits else None
+    return torch.from_numpy(images) if fits and whole else None
 
 
 def _keep(images: Tensor, path: Path) -> None:
     import numpy as np
 
-    sweep(path.parent)
     with whole_file(path) as file:
         np.save(file, images.numpy())
 

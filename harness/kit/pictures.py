@@ -67,13 +67,13 @@ def fingerprint(root: Path, settings: Mapping[str, Any], most: int | None = None
 
 
 def require(root: Path, train: Mapping[str, str], test: Mapping[str, str]) -> None:
-    """See that there are pictures of every class.
+    """See that there are pictures of every class, and for testing others than for training.
 
     Args:
         train, test: for each class of the split, the name of its folder.
 
     Raises:
-        DataMissing: the line lists every class without a picture.
+        DataMissing: the line lists every class without a picture, or says where one folder is linked as both splits.
     """
     wanted = [("train", name, folder) for name, folder in train.items()]
     wanted += [("val", name, folder) for name, folder in test.items()]
@@ -84,6 +84,9 @@ def require(root: Path, train: Mapping[str, str], test: Mapping[str, str]) -> No
     ]
     if missing:
         raise DataMissing(f"{root}: no picture ({' '.join(SUFFIXES)}) in {', '.join(missing)}; put them there")
+    for folder in test.values():
+        if _same(root / "train" / folder, root / "val" / folder):
+            raise DataMissing(f"{root}: val/{folder} is train/{folder} by a link; put pictures there for testing alone")
 
 
 def load_classes(
@@ -159,6 +162,8 @@ def decode(path: Path, size: int | None = None) -> Tensor:
             image = _eight_bits(file).convert("RGB")
     except _Ambiguous as error:
         raise DataDamaged(f"{path}: {error}") from None
+    except Image.DecompressionBombError:
+        raise DataDamaged(f"{path}: has more pixels than Pillow takes for a picture; save it smaller") from None
     except Exception as error:  # Pillow's decoders raise almost anything on a damaged file
         raise DataDamaged(f"{path}: not readable as a picture: {error}; put a whole copy there") from None
     if size is not None:
@@ -212,6 +217,11 @@ def _entries(folder: Path) -> list[os.DirEntry]:
             return sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda entry: entry.name)
     except (FileNotFoundError, NotADirectoryError):
         return []
+
+
+def _same(one: Path, other: Path) -> bool:
+    """Whether two paths lead to one folder."""
+    return one.exists() and one.samefile(other)
 
 
 def _folders(folder: Path) -> list[str]:

@@ -78,11 +78,13 @@ class Mnist(harness.Dataset):
 
 
 def _read(path: Path) -> bytes:
-    """A file's bytes, unpacked; none if it cannot be read."""
+    """A file's bytes, unpacked; none if it is not there, or is no whole .gz."""
+    if not path.is_file():
+        return b""
+    content = path.read_bytes()
     try:
-        content = path.read_bytes()
         return gzip.decompress(content) if path.suffix == ".gz" else content
-    except (OSError, EOFError, zlib.error):
+    except (gzip.BadGzipFile, EOFError, zlib.error):
         return b""
 
 
