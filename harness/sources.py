@@ -144,7 +144,8 @@ def read(source: Source) -> list[Entry] | None:
                 if name is None:
                     return None
                 found.append(Entry(KINDS[hook.name], name, summary_of(ast.get_docstring(thing)), source))
-    return found
+    # Where no hook stands at the top level there may yet be one inside `if` or `try`, or made by a call.
+    return found or (None if b"hookimpl" in source.text else [])
 
 
 def _imported(tree: ast.Module) -> Iterator[str]:

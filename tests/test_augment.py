@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from itertools import combinations
+
 import numpy as np
 import pytest
 import torch
 import torchvision.transforms.v2.functional as tv
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import ks_2samp
+from torchvision.transforms import RandomResizedCrop
 
 from harness.errors import HarnessError
 from harness.kit import augment
@@ -179,6 +183,24 @@ def test_windows_lie_in_the_image_and_have_the_drawn_areas_and_ratios():
     assert 1.31 < ratio.max() < 4 / 3 + tolerance
     assert abs(ratio.log().mean()) < 0.02
     assert len(area.unique()) > 3900
+
+
+def test_windows_are_distributed_as_the_library_s():
+    n, side = 4000, 64
+    drawn = augment.random_resized_crop(ramp(side).expand(n, -1, -1, -1), 16)
+    window = RandomResizedCrop.get_params
+    rows = [window(torch.empty(1, side, side), (0.2, 1), (3 / 4, 4 / 3)) for _ in range(n)]
+    top, left, height, width = (torch.tensor(rows).double() / side).unbind(1)
+    # On a ramp: the difference of two inner pixels tells the window's width (height), their mean its centre.
+    ours = {}
+    for name, line in (("x", drawn[:, 0, 8]), ("y", drawn[:, 1, :, 8])):
+        length = (line[:, 13] - line[:, 2]) * 16 / 11
+        ours[name], ours[f"length in {name}"] = line[:, 2:14].mean(1), length
+    theirs = {"x": left + width / 2, "y": top + height / 2, "length in x": width, "length in y": height}
+    for pair in combinations(ours, 2):
+        for sign in (1, -1):  # each by itself, and together: the centres lie in the square, not on a diagonal
+            a, b = (one[pair[0]] + sign * one[pair[1]] for one in (ours, theirs))
+            assert ks_2samp(a, b).pvalue > 1e-4, (pair, sign)
 
 
 def test_autocast_does_not_move_a_crop():

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -311,6 +312,25 @@ def test_a_plugin_that_is_not_there_is_refused(here, path):
 def test_a_file_without_a_method_is_refused_as_one(here):
     Path("empty.py").write_text("import harness\n")
     assert "empty.py: registers no method" in harness(*RUN, "--method", "empty.py", code=2).line
+
+
+HOOK = "@harness.hookimpl\ndef register_methods(register):\n    register(Tiny)\n"
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        "if True:\n" + textwrap.indent(HOOK, "    "),
+        "register_methods = harness.hookimpl(lambda register: register(Tiny))\n",
+    ],
+    ids=["inside if", "made by a call"],
+)
+def test_a_hook_that_is_not_a_function_of_the_top_level_counts(here, other):
+    file = plugin()
+    text = file.read_text()
+    assert text.endswith(HOOK)
+    file.write_text(text.removesuffix(HOOK) + other)
+    assert "mean-image L2" in harness(*RUN, "--method", file).out
 
 
 @pytest.mark.parametrize(

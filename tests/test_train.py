@@ -1,8 +1,10 @@
 """The training engine: schedules, and going on after a kill as if nothing had happened."""
 
 import math
+import random
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -50,8 +52,18 @@ class Killed(BaseException):
 def test_a_killed_training_goes_on_bit_for_bit(tmp_path, values):
     made = recipe(**values)
     whole = net()
+
+    def drawn(module):
+        """A loss that draws from every generator that a run seeds; the net's dropout does from PyTorch's."""
+
+        def loss(batch, index):
+            value, right = loss_of(module)(batch, index)
+            return value + np.random.rand() * random.random() * module[0].weight.sum(), right
+
+        return loss
+
     with seeded(5):
-        train_network(whole, IMAGES, loss_of(whole), run(recipe=made))
+        train_network(whole, IMAGES, drawn(whole), run(recipe=made))
 
     def die(epoch, epochs, loss):
         if epoch == 3:
@@ -61,7 +73,7 @@ def test_a_killed_training_goes_on_bit_for_bit(tmp_path, values):
         module = net()
         this = run(recipe=made, checkpoints=tmp_path, checkpoint_seconds=0, **more)
         with seeded(5):
-            train_network(module, IMAGES, loss_of(module), this)
+            train_network(module, IMAGES, drawn(module), this)
         return module, this
 
     with pytest.raises(Killed):
@@ -228,16 +240,48 @@ def test_every_image_is_seen_once_an_epoch():
     seen = []
 
     def loss(batch, index):
+        assert module.training
         assert batch.shape == (len(index), 1, 8, 8)
         assert torch.allclose(batch, IMAGES[index].float() / 255)
         seen.append(index)
         return module(batch).square().mean(), torch.tensor(0.0)
 
-    module = net()
+    module = net().eval()
     train_network(module, IMAGES, loss, run(recipe=recipe(epochs=2)))
     assert torch.cat(seen).bincount(minlength=70).tolist() == [2] * 70
     assert {len(index) for index in seen} == {14}  # five equal parts, rather than four of 16 and a rest of 6
     assert not module.training
+
+
+def test_the_order_of_the_images_is_drawn_anew_for_each_epoch_and_seed():
+    def epochs(seed):
+        module, seen = net(), []
+
+        def loss(batch, index):
+            seen.extend(index.tolist())
+            return module(batch).square().mean(), torch.tensor(0.0)
+
+        with seeded(seed):
+            train_network(module, IMAGES, loss, run(recipe=recipe(epochs=2)))
+        return seen[:70], seen[70:]
+
+    orders = *epochs(1), *epochs(2)
+    assert len({tuple(order) for order in orders}) == 4
+    assert all(order != sorted(order) for order in orders)
+    assert epochs(1) == orders[:2]
+
+
+@pytest.mark.parametrize(("images", "batch", "sizes"), [(3, 2, [3]), (5, 2, [3, 2]), (7, 3, [3, 2, 2]), (1, 2, [1])])
+def test_no_batch_is_of_one_image_where_there_are_more(images, batch, sizes):
+    """Batch normalisation makes nothing of one whose features have one value a channel."""
+    module, seen = net(), []
+
+    def loss(batch, index):
+        seen.append(len(index))
+        return module(batch).square().mean(), torch.tensor(0.0)
+
+    train_network(module, IMAGES[:images], loss, run(recipe=recipe(epochs=1, batch=batch)))
+    assert seen == sizes
 
 
 def test_a_loss_that_is_not_finite_ends_the_training():

@@ -107,9 +107,9 @@ def _epoch(
 ) -> tuple[float, float]:
     """One pass over the images; the mean loss and accuracy."""
     recipe, device = run.recipe, torch.device(run.device)
-    steps = math.ceil(len(images) / recipe.batch)
+    steps = max(1, min(math.ceil(len(images) / recipe.batch), len(images) // 2))
     totals = torch.zeros(2, device=device)
-    # Nearly equal parts: nothing is dropped, and no batch is too small for batch normalisation.
+    # Nearly equal parts: nothing is dropped, and batch normalisation has two images or more.
     parts = torch.randperm(len(images)).to(images.device).tensor_split(steps)
     for step, index in enumerate(parts, start=epoch * steps):
         for group in optimizer.param_groups:
