@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from made_up import metrics, text, tidy_rows
 from made_up import record as made_up_record
+from read_page import Read
 from tiny import case, harness, named, plugin, table
 
 from harness import HarnessError
@@ -315,12 +316,17 @@ def test_changed_settings_stand_apart(here):
     head = table(harness("leaderboard").out)[0]
     assert [name for name in head if "mean-image" in name] == ["mean-image L2", "mean-image (power=3) L2"]
     # ... and what changes the protocol or every method is a table of its own, which says so.
-    out = harness("run", *words, "--set", "test2.order=1,2,3,4,0").out
-    assert "test2.order=1,2,3,4,0" in out
-    out = harness("run", *words, "--set", "recipe.epochs=3").out
-    assert "recipe.epochs=3" in out
+    for change in ("test2.order=1,2,3,4,0", "recipe.epochs=3"):
+        (title,) = (line for line in harness("run", *words, "--set", change).out.splitlines() if line.startswith("###"))
+        assert f"recipe small, {change}: Test 2" in title
     boards = leaderboards(Store(Path("results")).records())
-    assert len(boards) == len({board.name for board in boards}) == 3
+    assert len(boards) == len({board.name for board in boards}) == len({board.table.title for board in boards}) == 3
+    # In the page, too, where one is chosen, and where a number is open over it.
+    found = harness("leaderboard", "--format", "html").out
+    opened = {board["changed"] for board in Read(found).json("data")["boards"]}
+    assert opened == {"", "test2.order=1,2,3,4,0", "recipe.epochs=3"}
+    links = re.findall(r'<a href="#[^"]*">(digits[^<]*)</a>', found)
+    assert sorted(links) == ["digits small", "digits small, recipe.epochs=3", "digits small, test2.order=1,2,3,4,0"]
 
 
 def test_recipes_and_data_sets_stand_apart(here):

@@ -12,7 +12,7 @@ from harness.protocol import Case, Protocol, carried, read_protocol
 from harness.records import Record, slug
 from harness.report.cells import average_cell, table_cell
 from harness.report.comparable import check_comparable
-from harness.report.names import KNN, Variant, data_of, declared_as, headings, told_apart
+from harness.report.names import KNN, Variant, data_of, declared_as, headings, settings_text, told_apart
 from harness.report.notes import PART, TOGETHER, bold_note, notes_of
 from harness.report.table import Cell, Table
 from harness.report.ties import Entry, Scores, best_of_each
@@ -176,11 +176,9 @@ def _table(
     else:
         head = [["", *(line.group for line in lines)], [layout.corner, *heads]]
         rows = [[name, *(line.cells[place] for line in lines)] for place, name in enumerate(names)]
+    made = [data_of(records[0]), f"recipe {records[0].recipe}", *([settings_text(settings)] if settings else [])]
     table = Table(
-        title=(
-            f"{protocol.section(dataset).table or layout.title}, {data_of(records[0])}, recipe {records[0].recipe}: "
-            f"{protocol.title}"
-        ),
+        title=f"{protocol.section(dataset).table or layout.title}, {', '.join(made)}: {protocol.title}",
         head=head,
         rows=rows,
         notes=notes,

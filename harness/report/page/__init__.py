@@ -22,7 +22,7 @@ from harness.plugins import Plugins
 from harness.protocol import Case
 from harness.records import Record, slug
 from harness.report.leaderboard import Leaderboard, Line
-from harness.report.names import FAILED, INCOMPLETE, NOT_RUN, SKIPPED, Variant, data_of, declared_as
+from harness.report.names import FAILED, INCOMPLETE, NOT_RUN, SKIPPED, Variant, data_of, declared_as, settings_text
 from harness.report.page.evidence import Evidence, paper_data
 from harness.report.page.packed import EMBEDDED, embedded, pack
 from harness.report.page.pictures import pictures
@@ -136,6 +136,7 @@ def _board(board: Leaderboard, evidence: Evidence) -> dict[str, Any]:
         "dataset": declared_as(first),
         "data": data_of(first),
         "recipe": first.recipe,
+        "changed": settings_text(first.shared_settings),
         "seeds": sorted({record.seed for record in board.records}),
         "corner": table.head[-1][0],
         "groups": [] if turned else _groups(board),

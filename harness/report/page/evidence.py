@@ -14,7 +14,7 @@ from harness.records import Key, Record
 from harness.report.cells import shown_value, summary
 from harness.report.compare import Compared, Estimate, compare_rows, estimate, mean_of
 from harness.report.leaderboard import Leaderboard, Line
-from harness.report.names import data_of, declared_as
+from harness.report.names import data_of, declared_as, settings_text
 from harness.report.published import Published
 from harness.report.roc import histogram_edges
 from harness.spec import digest
@@ -55,7 +55,7 @@ class Evidence:
         first = board.records[0]
         self._board = board
         about = {"protocol": first.protocol, "dataset": data_of(first), "recipe": first.recipe}
-        self._boards.append({"name": board.name, **about})
+        self._boards.append({"name": board.name, **about, "changed": settings_text(first.shared_settings)})
         rows = compare_rows(board.records, self._published)
         self._compared = {(c.printed.case, c.printed.anomaly_set, c.variant, c.score): c for c in rows}
         of = (first.protocol, declared_as(first))

@@ -250,9 +250,13 @@ function head(title, subtitle, back) {
     el("form", { method: "dialog" }, el("button", { class: "close", "aria-label": "Close", autofocus: true }, "✕")));
 }
 
+function tableOf(entry) {
+  const { protocol, dataset, recipe, changed } = data.boards[entry.board];
+  return [protocol, dataset, `recipe ${recipe}`, changed].filter(Boolean);
+}
+
 function about(entry) {
-  const { protocol, dataset, recipe } = data.boards[entry.board];
-  return [protocol, dataset, `recipe ${recipe}`, `case ${entry.case}`, ...(entry.set ? [entry.set] : [])];
+  return [...tableOf(entry), `case ${entry.case}`, entry.set].filter(Boolean);
 }
 
 // Numbers in a list, of which each leads to more.
@@ -287,7 +291,7 @@ function showSeveral(entries, cell, back) {
   const range = `, which range from ${three(Math.min(...values))} to ${three(Math.max(...values))}.`;
   const mean = data.means[cell.dataset.mean];
   dialog.replaceChildren(
-    head(called(cell), about(one).slice(0, 3), back), el("div", { class: "numbers" }, ...figures(mean, isRate(one) ? one.score : "AUROC")),
+    head(called(cell), tableOf(one), back), el("div", { class: "numbers" }, ...figures(mean, isRate(one) ? one.score : "AUROC")),
     el("p", {}, `The mean of ${entries.length} cases` + (mean.mean === undefined ? ", which needs a number of each." : range)),
     several(entries.map((entry) => [entry.case,
       entry.mean === undefined ? state(entry).word : three(entry.mean), () => showOne(entry, () => showSeveral(entries, cell, back))])));
