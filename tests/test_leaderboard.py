@@ -359,6 +359,22 @@ def test_a_protocol_of_one_s_own_hides_no_other_table(here):
     assert "no protocol is called 'mine'" in harness("leaderboard", code=2).line
 
 
+def test_a_table_that_can_not_be_made_hides_no_other(here):
+    """Of an edited method one seed was run again."""
+    for protocol in ("test2", named({"a": case(["0"], "6")})):
+        harness("run", "--protocol", protocol, "--method", f"{plugin()},lof", "--seed", "0,1")
+    plugin(score="return {'L2': 2 * (images.float() - self.mean).flatten(1).norm(dim=1)}")
+    harness("run", "--protocol", "test2", "--method", "./mean-image.py")
+    for words in (["leaderboard"], ["leaderboard", "--format", "html"], ["compare", "--against", "lof"]):
+        found = harness(*words, code=2)
+        assert "differ in their method and can't share a column" in found.line
+        assert "Table 0, digits, recipe small" in found.out
+        assert "Table 8, digits, recipe small" not in found.out
+    assert "share a column" in harness("leaderboard", "--protocol", "test2", code=2).line
+    assert "share a column" in harness("leaderboard", "--out", "published", code=2).line
+    assert not Path("published").exists()
+
+
 # --- what a table says of a method -----------------------------------------------------------------------------------
 
 

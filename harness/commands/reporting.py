@@ -86,7 +86,10 @@ def leaderboard(
         click.echo(f"{out}: {', '.join(f'{n} record(s) {what}' for what, n in counts.items() if n)}", err=True)
         return
     whole = not any(filters[name] for name in ("method", "case", "settings"))
-    made = leaderboards(records, protocols, store.scores, whole, folder=store.root)
+    refused: list[HarnessError] = []
+    made = leaderboards(records, protocols, store.scores, whole, folder=store.root, refused=refused)
+    if refused and not made:
+        raise refused[0]
     if form == "html":
         from harness.report.page import page
         from harness.report.published import read_published
@@ -96,9 +99,10 @@ def leaderboard(
         show([one.table for one in made])
     else:
         click.echo(publish.text_of(made, form), nl=False)
+    _tell(refused)
 
 
-@click.command()
+@click.command(short_help="Ours beside the paper's numbers, or one method beside all.")
 @filter_options
 @form_option
 @click.option(
@@ -127,12 +131,24 @@ def compare(form: str | None, against: str | None, **filters: Any) -> None:
         filters["recipe"] += (recipe,)  # what it is compared with stays
     if AVERAGE in cases and not against:
         filters["case"] = ()  # an average is of all cases
-    boards = leaderboards(chosen(filters), filters["protocol"], folder=store.root)
+    refused: list[HarnessError] = []
+    boards = leaderboards(chosen(filters), filters["protocol"], folder=store.root, refused=refused)
+    if refused and not boards:
+        raise refused[0]
     tables = paired(boards, against, store.scores) if against else comparisons(boards, read_published(), cases)
     if form is None:
         show(tables)
     else:
         click.echo(render_all([stacked(tables)] if form == "csv" else tables, form), nl=False)
+    _tell(refused)
+
+
+def _tell(refused: list[HarnessError]) -> None:
+    """Why there are tables missing among those that were shown."""
+    for error in refused:
+        click.echo(f"harness: {error}", err=True)
+    if refused:
+        raise SystemExit(HarnessError.exit_code)
 
 
 def _refuse_filters() -> None:

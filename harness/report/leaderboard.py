@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from harness.errors import HarnessError
 from harness.paths import protocol_files
 from harness.protocol import Case, Protocol, carried, read_protocol
 from harness.records import Record, slug
@@ -72,6 +73,7 @@ def leaderboards(
     scores: Scores | None = None,
     whole: bool = True,
     folder: Path | None = None,
+    refused: list[HarnessError] | None = None,
 ) -> list[Leaderboard]:
     """A table for every protocol, data set and recipe that there are records of.
 
@@ -81,6 +83,7 @@ def leaderboards(
         scores: the per-image scores of a record; with them, the best of each row is bold, and what is tied with it.
         whole: show every row and column of the paper's table, whether or not there are records of it.
         folder: that of the records, which carries protocols; those of `protocol_paths` go before them.
+        refused: where to put what is wrong with a table, in place of raising it: the others are made all the same.
 
     Raises:
         HarnessError: records of one table are not comparable; the line names two of them and what differs.
@@ -92,9 +95,14 @@ def leaderboards(
         shared = record.shared_settings
         changed = digest(shared) if shared else ""
         groups.setdefault((record.protocol, record.dataset, record.recipe, changed), []).append(record)
-    boards = [
-        _leaderboard(group, own.get(group[0].protocol, group[0].protocol), scores, whole) for group in groups.values()
-    ]
+    boards = []
+    for group in groups.values():
+        try:
+            boards.append(_leaderboard(group, own.get(group[0].protocol, group[0].protocol), scores, whole))
+        except HarnessError as error:
+            if refused is None:
+                raise
+            refused.append(error)
     of = [[getattr(board.records[0], part) for part in ("protocol", "dataset", "recipe")] for board in boards]
     names = told_apart([board.name for board in boards], of)
     return [replace(board, name=name) for board, name in zip(boards, names, strict=True)]
