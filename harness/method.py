@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from harness import kit
+from harness.errors import HarnessError
 from harness.recipe import Recipe
 from harness.spec import Params
 
@@ -173,7 +174,11 @@ class Method:
         return tensors | {PLAIN: torch.frombuffer(bytearray(json.dumps(plain).encode()), dtype=torch.uint8)}
 
     def load(self, state: Mapping[str, Tensor]) -> None:
-        """The reverse of `state`, after `build`."""
+        """The reverse of `state`, after `build`.
+
+        Raises:
+            HarnessError: a module is lacking that `build` should have made.
+        """
         import torch
 
         modules: dict[str, dict[str, Tensor]] = {}
@@ -182,10 +187,15 @@ class Method:
                 vars(self).update(json.loads(bytes(tensor.tolist())))
                 continue
             attribute, _, rest = key.partition(".")
-            if rest and isinstance(getattr(self, attribute, None), torch.nn.Module):
+            if not rest:
+                setattr(self, key, tensor)
+            elif isinstance(getattr(self, attribute, None), torch.nn.Module):
                 modules.setdefault(attribute, {})[rest] = tensor
             else:
-                setattr(self, key, tensor)
+                raise HarnessError(
+                    f"self.{attribute} is a module that fit() makes; make it in build(), so that a finished fit can be "
+                    "loaded"
+                )
         for attribute, tensors in modules.items():
             getattr(self, attribute).load_state_dict(tensors)
 

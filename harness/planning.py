@@ -243,7 +243,8 @@ def _protocols(
         if name not in protocol.dataset and "stands_for" in type(dataset.params).model_fields:
             raise HarnessError(
                 f"protocol {protocol.name}: not declared for {name!r}; name the data set that it stands for, of "
-                f"{', '.join(protocol.dataset)}: --set {dataset.name}.stands_for=NAME"
+                f"{', '.join(protocol.dataset)}: --set {dataset.name}.stands_for=NAME; or write [dataset.{name}] into "
+                "a protocol of your own"
             )
         protocol.section(name)
         found[protocol.name] = protocol

@@ -21,7 +21,7 @@ from typing import Any
 import pluggy
 
 from harness import hookspecs, paths
-from harness.errors import HarnessError, suggest, told
+from harness.errors import HarnessError, line_in, suggest, told
 from harness.sources import FUNCTIONS, KINDS, Entry, Source, given, in_folder, installed, place_of, read, summary_of
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
@@ -75,6 +75,8 @@ class Plugins:
             files = " and ".join(str(entry.source.path) for entry in found)
             raise HarnessError(f"two plugins register the {kind} {name!r}: {files}; rename one or leave one out")
         if not found:
+            if name.endswith(".py"):
+                raise HarnessError(f"no {kind} is called {name!r}; give --plugins {name}, and here the {kind}'s name")
             there = f"; or give --plugins ./{name}.py" if NAME.fullmatch(name) and Path(f"{name}.py").is_file() else ""
             broken = "".join(f" ({source.path} is broken: {why})" for source, why in self.broken.items())
             raise HarnessError(f"no {kind} is called {name!r}; {suggest(name, self.names(kind))}{there}{broken}")
@@ -88,9 +90,13 @@ class Plugins:
         """
         if str(target).endswith(".py"):
             if not (found := self.add(Path(target))):
-                raise HarnessError(f"{target}: registers nothing; end it with a hook, as `harness new` writes one")
+                raise HarnessError(f"{target}: registers nothing; {_unmarked(Path(target))}")
             return found
-        kinds = {entry.kind for entry in self.entries if entry.name == target} or {"method"}
+        kinds = {entry.kind for entry in self.entries if entry.name == target}
+        if not kinds:
+            broken = "".join(f" ({source.path} is broken: {why})" for source, why in self.broken.items())
+            known = suggest(str(target), dict.fromkeys(entry.name for entry in self.entries))
+            raise HarnessError(f"no plugin is called {target!r}; {known}{broken}")
         return [self.entry(kind, str(target)) for kind in sorted(kinds)]
 
     def get(self, kind: str, name: str) -> Any:
@@ -135,7 +141,8 @@ class Plugins:
         """The names of one kind that one file registers; the file joins the plugins if it was not among them."""
         names = [entry.name for entry in self.add(path) if entry.kind == kind]
         if not names:
-            raise HarnessError(f"{path}: registers no {kind}")
+            other = "" if self.add(path) else f"; {_unmarked(path)}"
+            raise HarnessError(f"{path}: registers no {kind}{other}")
         return names
 
     def add(self, path: Path) -> list[Entry]:
@@ -205,7 +212,19 @@ def _import(source: Source) -> ModuleType:
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # pytest's Skipped, say, is no Exception
-        raise HarnessError(f"{source.path}: importing it raised {told(error)}") from None
+        beside = isinstance(error, ModuleNotFoundError) and source.path.with_name(f"{error.name}.py").exists()
+        mend = "; a plugin is one file: what it shares with others goes into a package of its own" if beside else ""
+        line = "" if isinstance(error, SyntaxError) else line_in(error, [source.path])
+        raise HarnessError(f"{source.path}: importing it raised {told(error)}{line}{mend}") from None
+
+
+def _unmarked(path: Path) -> str:
+    """The mend for a file that registers nothing."""
+    text = path.read_text(encoding="utf-8", errors="replace")
+    forgotten = next((hook for hook in KINDS if re.search(rf"^def {hook}\b", text, re.MULTILINE)), None)
+    if forgotten:
+        return f"mark {forgotten} with @harness.hookimpl"
+    return "end it with a hook, as `harness new` writes one"
 
 
 def _check_hooks(module: ModuleType, source: Source) -> None:
@@ -254,6 +273,7 @@ def _check_class(kind: str, cls: Any, source: Source) -> None:
     from harness.method import Method
     from harness.recipe import Recipe
     from harness.reporter import Reporter
+    from harness.spec import Params
 
     base = {"method": Method, "dataset": Dataset, "reporter": Reporter}[kind]
     if not (isinstance(cls, type) and issubclass(cls, base)):
@@ -264,11 +284,12 @@ def _check_class(kind: str, cls: Any, source: Source) -> None:
             raise HarnessError(f"{source.path}: class {cls.__name__}: {mend}")
 
     name = getattr(cls, "name", None)
-    require(
-        isinstance(name, str) and bool(NAME.fullmatch(name)), "set `name` to lower-case letters, digits, '-' or '_'"
-    )
+    good = isinstance(name, str) and bool(NAME.fullmatch(name))
+    require(good, f"set `name` to lower-case letters, digits, '-' or '_', not {name!r}")
     if kind == "reporter":
         return
+    is_params = isinstance(cls.Params, type) and issubclass(cls.Params, Params)
+    require(is_params, "let Params be a subclass of harness.Params")
     fields = cls.Params.model_fields
     needy = [key for key, field in fields.items() if field.is_required()]
     require(not needy, f"give the parameter(s) {', '.join(needy)} a default")

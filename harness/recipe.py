@@ -95,7 +95,8 @@ def read_recipe(dataset: str, name: str | None, method: str, changes: dict[str, 
             )
         name = name or next(iter(declared[dataset]))
         if name not in declared[dataset]:
-            raise HarnessError(f"{dataset} has no recipe {name!r}; {suggest(name, declared[dataset])}")
+            known = suggest(name, declared[dataset])
+            raise HarnessError(f"{dataset} has no recipe {name!r}; {known}; or give the path of a .toml file")
         where, values = f"{path}: {dataset}.{name}", _inherit(declared, f"{dataset}.{name}")
     own = values.pop("methods", {})
     own = own.get(method, {}) if isinstance(own, dict) else own

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -224,6 +225,47 @@ def test_one_bug_is_one_failure_whatever_it_says_of_the_images(here):
     assert f'File "{method}", line 17, in score' in out
 
 
+def test_scores_that_are_no_numbers_are_one_failure(here):
+    out = harness("check", plugin(score="return {'L2': images.flatten(1).sum(1) * float('nan')}"), code=1).out
+    assert out.count("FAILED") == 1
+    assert re.search(r"FAILED  finite: L2 is not finite for (\d+) of \1 toy images", out)
+    assert "  unseen  for the same reason as finite: sign, seed, " in out
+
+
+def test_a_method_that_can_not_be_made_is_one_failure_with_its_mend(here):
+    out = harness("check", plugin(body="def __init__(self):\n        pass\n"), code=1).out
+    assert out.count("FAILED") == 1
+    assert "mend: let __init__ take `params`" in out
+
+
+def test_a_module_that_fit_makes_is_told_to_be_made_in_build(here):
+    fit = "import torch\n        self.net = torch.nn.Flatten() if not run else torch.nn.Linear(64, 1)"
+    method = plugin(fit=fit, score="return {'L2': images.flatten(1).float().norm(dim=1)}")
+    said = "self.net is a module that fit() makes; make it in build()"
+    found = harness("check", method, code=1).out
+    assert "FAILED  saved: " in found
+    assert said in found
+    command = "run", "--protocol", "test2", "--case", "1", "--method", method
+    harness(*command)
+    Path("late.py").write_text(METRIC)
+    assert said in harness(*command, "--metric", "./late.py", code=1).err
+
+
+METRIC = """
+import harness
+
+
+def late(normal, anomaly):
+    \"\"\"One.\"\"\"
+    return 1.0
+
+
+@harness.hookimpl
+def register_metrics(register):
+    register("late", late)
+"""
+
+
 def test_a_class_may_have_test_images_alone(here):
     harness("new", "dataset", "shapes")
     path = Path("shapes.py")
@@ -258,7 +300,13 @@ def test_a_metric_that_returns_nothing_is_named(here):
 
 @pytest.mark.parametrize(
     ("target", "part"),
-    [("nowhere.py", "no such plugin file"), ("subclustre", "did you mean 'subcluster'?"), ("empty.py", "nothing")],
+    [
+        ("nowhere.py", "no such plugin file"),
+        ("subclustre", "did you mean 'subcluster'?"),
+        ("empty.py", "nothing"),
+        ("small", "no plugin is called 'small'"),
+        ("test2", "no plugin is called 'test2'"),
+    ],
 )
 def test_what_is_no_plugin_is_refused(here, target, part):
     Path("empty.py").write_text("")

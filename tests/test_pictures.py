@@ -92,6 +92,22 @@ def test_one_folder_for_training_and_testing_is_refused(tmp_path, link):
             refused()
 
 
+def test_pictures_further_down_than_their_class_are_not_left_out_silently(tmp_path):
+    write_pictures(tmp_path, {"train/a": 2, "val/a": 1, "val/a/more": 1})
+    dataset = make("folder", tmp_path, path=".")
+    assert "val/a/more: pictures further down than their class; move them up" in error_of(
+        lambda: dataset.load("train", ("a",))
+    )
+    (tmp_path / "val/a/more/000.png").rename(tmp_path / "val/a/more/notes.txt")
+    assert len(dataset.load("train", ("a",))[0]) == 2
+
+
+def test_a_folder_called_test_is_told_to_be_renamed(tmp_path):
+    write_pictures(tmp_path, {"train/a": 2, "test/a": 1})
+    said = error_of(lambda: make("folder", tmp_path, path=".").load("train", ("a",)))
+    assert f"val/a; those for testing are read from {tmp_path / 'val'}: rename {tmp_path / 'test'}" in said
+
+
 def test_folder_says_what_it_lacks(tmp_path):
     assert "--set folder.path=" in error_of(lambda: make("folder", tmp_path).classes, harness.HarnessError)
     assert f"{tmp_path}/none/train" in error_of(lambda: make("folder", tmp_path, path="none").classes)

@@ -242,6 +242,38 @@ def test_a_module_that_is_not_there_is_named_when_the_plugin_is_used(here):
     assert "ModuleNotFoundError" in line
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (("import harness\n", "import harness\nfrom helper import x\n"), "; a plugin is one file"),
+        (
+            ("import harness\n", "import harness\nx = 1 / 0\n"),
+            "ZeroDivisionError: division by zero (mean-image.py, line 3)",
+        ),
+        (("@harness.hookimpl\n", ""), "registers no method; mark register_methods with @harness.hookimpl"),
+        (
+            ('scores = ("L2",)', 'scores = ("L2",)\n    class Params:\n        x = 1'),
+            "let Params be a subclass of harness.Params",
+        ),
+        (('name = "mean-image"', 'name = "Mean"'), "not 'Mean'"),
+    ],
+    ids=["a file beside", "a line", "no hook", "other parameters", "a name"],
+)
+def test_a_usual_mistake_is_told_with_its_mend(here, change, said):
+    Path("helper.py").write_text("x = 1")
+    path = plugin()
+    text = path.read_text()
+    assert change[0] in text
+    path.write_text(text.replace(*change))
+    assert said in harness(*RUN, "--method", path, code=2).line
+
+
+def test_a_data_set_s_file_is_told_where_to_go(here):
+    Path("shapes.py").touch()
+    line = harness(*RUN, "--method", "kde", "--dataset", "./shapes.py", code=2).line
+    assert "give --plugins ./shapes.py, and here the dataset's name" in line
+
+
 def test_arguments_of_another_name_are_refused_when_the_plugin_is_used(here):
     path = plugin()
     path.write_text(path.read_text().replace("methods(register)", "methods(add)").replace(" register(T", " add(T"))

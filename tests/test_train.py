@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from harness.errors import Diverged
+from harness.errors import Diverged, HarnessError
 from harness.kit import checkpoint, numerics
 from harness.kit.train import augment, cross_entropy, in_batches, learning_rate, train_network
 from harness.method import Run
@@ -253,6 +253,37 @@ def test_every_image_is_seen_once_an_epoch():
     assert not module.training
 
 
+@pytest.mark.parametrize("share", [None, 0.25, torch.tensor(0.25)])
+def test_a_loss_may_have_no_share_of_right_answers(tmp_path, share):
+    module = net()
+
+    def loss(batch, index):
+        value = (module(batch) - 1).square().mean()
+        return value if share is None else (value, share)
+
+    for _ in range(2):  # trained, and then from its last checkpoint
+        this = run(checkpoints=tmp_path, checkpoint_seconds=0)
+        train_network(module, IMAGES, loss, this)
+        assert this.notes.get("train_accuracy") == (None if share is None else 0.25)
+        assert 0 < this.notes["train_loss"] < 1
+
+
+@pytest.mark.parametrize(
+    ("returned", "said"),
+    [
+        (lambda value: value, r"Tensor of the shape \(14, 2\)"),
+        (lambda value: (value, value.mean()), r"tuple of the shape \(14, 2\)"),
+        (lambda value: (value.mean(), value), "tuple"),
+        (lambda value: value.mean().item(), "float"),
+        (lambda value: None, "NoneType"),
+    ],
+)
+def test_what_is_no_loss_is_refused_with_the_mend(returned, said):
+    module = net()
+    with pytest.raises(HarnessError, match=f"the loss returns {said}.*; return one number as a tensor"):
+        train_network(module, IMAGES, lambda batch, index: returned(module(batch)), run())
+
+
 def test_the_order_of_the_images_is_drawn_anew_for_each_epoch_and_seed():
     def epochs(seed):
         module, seen = net(), []
@@ -429,6 +460,13 @@ def test_a_compiled_training_leaves_the_module_as_it_was(monkeypatch):
 def test_what_is_scored_is_the_centre_that_the_recipe_s_crop_leaves():
     found = in_batches(IMAGES, run(recipe=recipe(crop=0.75)), lambda x: {"mean": x.mean((1, 2, 3))})
     torch.testing.assert_close(found["mean"], IMAGES[:, :, 1:7, 1:7].float().mean((1, 2, 3)) / 255)
+
+
+@pytest.mark.parametrize("size", [(4, 8), (8, 4)])
+def test_where_nothing_is_cropped_images_need_not_be_square(size):
+    images = IMAGES[:, :, : size[0], : size[1]]
+    found = in_batches(images, run(), lambda x: {"mean": x.mean((1, 2, 3))})
+    torch.testing.assert_close(found["mean"], images.float().mean((1, 2, 3)) / 255)
 
 
 @pytest.mark.parametrize(("views", "expected"), [(1, [27, 27, 16]), (3, [9] * 7 + [7])])

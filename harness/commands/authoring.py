@@ -10,7 +10,7 @@ import click
 from harness.commands.options import data_option, plugin_option, settings_option
 
 
-@click.command()
+@click.command(short_help="Write a working plugin and its test, to start from.")
 @click.argument("kind", type=click.Choice(["method", "dataset", "package"]))
 @click.argument("name")
 def new(kind: str, name: str) -> None:
@@ -29,7 +29,7 @@ def new(kind: str, name: str) -> None:
     click.echo("\n".join(["then:", *(f"    {command}" for command in commands)]))
 
 
-@click.command()
+@click.command(short_help="See whether a plugin keeps to its contract.")
 @click.argument("target", metavar="NAME_OR_FILE")
 @click.option("--traceback", is_flag=True, help="Show where that comes from which a plugin raises.")
 @settings_option

@@ -25,7 +25,7 @@ chosen = options(
 )
 
 
-@click.group()
+@click.group(short_help="Data sets: list, fetch and verify them.")
 def data() -> None:
     """Data sets: which there are, fetch them, see that they are whole."""
 

@@ -12,7 +12,7 @@ from harness.commands.filters import chosen, filter_options
 from harness.errors import HarnessError
 
 
-@click.command()
+@click.command(short_help="Put records away that are to stand in no table.")
 @filter_options
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def forget(yes: bool, results: Path, **filters: Any) -> None:

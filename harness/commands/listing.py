@@ -118,7 +118,7 @@ def _plugin(source: Source, entries: Sequence[Entry], broken: Mapping[Source, st
     return {"file": str(source.path), "origin": source.origin, "registers": brings, "problem": problem}
 
 
-@click.command()
+@click.command(short_help="What a plugin, a protocol or a recipe is, and its parameters.")
 @click.argument("target", metavar="NAME_OR_FILE", shell_complete=plugin_names())
 @plugin_option
 def show(target: str, plugin_paths: tuple[Path, ...]) -> None:

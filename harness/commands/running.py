@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from harness.records import Store
 
 
-@click.command()
+@click.command(short_help="Train and score what is not on record yet, show the table.")
 @request_options
 @device_option
 @click.option(
@@ -80,7 +80,7 @@ def run(
     )
 
 
-@click.command()
+@click.command(short_help="Score finished fits anew, without training.")
 @request_options
 @device_option
 def rescore(device: str, plugin_paths: tuple[Path, ...], results: Path, **wanted: Any) -> None:
@@ -174,7 +174,7 @@ def _carry_out(
         raise SystemExit(1)
 
 
-@click.command()
+@click.command(short_help="Show what a run would do, and how long it will take.")
 @request_options
 def plan(plugin_paths: tuple[Path, ...], results: Path, **wanted: Any) -> None:
     """Show what a run would do: done, to run, stale (and why), failed before, or skipped (and why).

@@ -73,7 +73,8 @@ def require(root: Path, train: Mapping[str, str], test: Mapping[str, str]) -> No
         train, test: for each class of the split, the name of its folder.
 
     Raises:
-        DataMissing: the line lists every class without a picture, or says where one folder is linked as both splits.
+        DataMissing: the line lists every class without a picture, or what is wrong with the folders: one is linked as
+            both splits, or pictures lie further down, where they are not read.
     """
     wanted = [("train", name, folder) for name, folder in train.items()]
     wanted += [("val", name, folder) for name, folder in test.items()]
@@ -83,7 +84,14 @@ def require(root: Path, train: Mapping[str, str], test: Mapping[str, str]) -> No
         if not list_images(root / part / folder)
     ]
     if missing:
-        raise DataMissing(f"{root}: no picture ({' '.join(SUFFIXES)}) in {', '.join(missing)}; put them there")
+        mend = "put them there"
+        if (root / "test").is_dir() and not (root / "val").exists():
+            mend = f"those for testing are read from {root / 'val'}: rename {root / 'test'}"
+        raise DataMissing(f"{root}: no picture ({' '.join(SUFFIXES)}) in {', '.join(missing)}; {mend}")
+    within = [f"{part}/{folder}" for part, _, folder in wanted]
+    below = [f"{one}/{sub}" for one in within for sub in _folders(root / one) if list_images(root / one / sub)]
+    if below:
+        raise DataMissing(f"{root}: {', '.join(below)}: pictures further down than their class; move them up, or away")
     for folder in test.values():
         if _same(root / "train" / folder, root / "val" / folder):
             raise DataMissing(f"{root}: val/{folder} is train/{folder} by a link; put pictures there for testing alone")
@@ -153,7 +161,7 @@ def decode(path: Path, size: int | None = None) -> Tensor:
     Raises:
         DataDamaged: the file can't be read, holds several pictures, or none of 8 or 16 bits.
     """
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
     from torchvision.transforms import functional
 
     try:
@@ -165,7 +173,8 @@ def decode(path: Path, size: int | None = None) -> Tensor:
     except Image.DecompressionBombError:
         raise DataDamaged(f"{path}: has more pixels than Pillow takes for a picture; save it smaller") from None
     except Exception as error:  # Pillow's decoders raise almost anything on a damaged file
-        raise DataDamaged(f"{path}: not readable as a picture: {error}; put a whole copy there") from None
+        said = "no picture at all" if isinstance(error, UnidentifiedImageError) else error
+        raise DataDamaged(f"{path}: not readable as a picture: {said}; put a whole copy there") from None
     if size is not None:
         image = functional.center_crop(functional.resize(image, size), size)
     return functional.pil_to_tensor(image)

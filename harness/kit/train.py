@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from harness.method import Run, Task
     from harness.recipe import Recipe
 
-Loss = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+Loss = Callable[[Tensor, Tensor], Tensor | tuple[Tensor, Tensor]]
 
 SCORED_ON_CPU, SCORED_ON_GPU = 250_000, 6_250_000
 """How many values all views of a batch that is scored may have: few enough for what a network makes of them to stay
@@ -36,7 +36,8 @@ def backbone(task: Task, run: Run, outputs: int) -> nn.Module:
     """
     if task.height != task.width:
         raise HarnessError(
-            f"images are {task.height} x {task.width}: networks take square ones; set the data set's size"
+            f"images are {task.height} x {task.width}: networks take square ones; set the data set's parameter `size`, "
+            "as in --set folder.size=32"
         )
     side = crop_side(task.height, run.recipe)
     built = network(run.recipe.network, task.channels, side, outputs, mean=task.mean, std=task.std)
@@ -59,13 +60,14 @@ def train_network(module: nn.Module, images: Tensor, loss: Loss, run: Run) -> No
         module: what is trained; left in eval mode.
         images: (N, C, H, W) uint8 normal training images.
         loss: `loss(batch, index)` gets (B, C, S, S) float pixels in [0, 1], cropped and flipped as the recipe says,
-            on the run's device, and (B,) their places in `images`; it returns the loss to minimise and the share of
-            pretext answers that were right. A checkpoint counts only if the tensors of whole numbers that the loss
-            closes over, such as labels, are the same, and so are the numerics.
+            on the run's device, and (B,) their places in `images`; it returns the loss to minimise, one number, or that
+            and the share of answers that were right, where the task has answers. A checkpoint counts only if the
+            tensors of whole numbers that the loss closes over, such as labels, are the same, and so are the numerics.
         run: recipe, device and progress; the mean loss and accuracy of the last epoch are noted in it.
 
     Raises:
         Diverged: the loss is not finite.
+        HarnessError: the loss is no number.
     """
     memory.keep()
     recipe = run.recipe
@@ -99,13 +101,15 @@ def train_network(module: nn.Module, images: Tensor, loss: Loss, run: Run) -> No
         run.numerics["cuda_graphs"] = graphed
     if replays.refusal:
         numerics.leave_out(run, f"cuda_graphs, for this can't be recorded: {replays.refusal}")
-    run.note(train_loss=done["train_loss"], train_accuracy=done["train_accuracy"])
+    run.note(train_loss=done["train_loss"])
+    if not math.isnan(done["train_accuracy"]):
+        run.note(train_accuracy=done["train_accuracy"])
 
 
 def _epoch(
     epoch: int, optimizer: torch.optim.Optimizer, images: Tensor, loss: Loss, run: Run, half: bool
 ) -> tuple[float, float]:
-    """One pass over the images; the mean loss and accuracy."""
+    """One pass over the images; the mean loss and accuracy, which is NaN for a loss without answers."""
     recipe, device = run.recipe, torch.device(run.device)
     steps = max(1, min(math.ceil(len(images) / recipe.batch), len(images) // 2))
     totals = torch.zeros(2, device=device)
@@ -116,13 +120,27 @@ def _epoch(
             group["lr"] = learning_rate(recipe, step, steps)
         batch = augment(images[index].to(device), recipe, numerics.layout(run))
         with torch.autocast(device.type, torch.bfloat16, enabled=half):
-            value, accuracy = loss(batch, index.to(device))
+            value, accuracy = _parts(loss(batch, index.to(device)))
         optimizer.zero_grad(set_to_none=True)
         value.backward()
         optimizer.step()
-        totals += torch.stack([value.detach().float(), accuracy]) * len(index)
+        totals += torch.stack([value, accuracy]).detach() * len(index)
     mean_loss, mean_accuracy = (totals / len(images)).tolist()
     return mean_loss, mean_accuracy
+
+
+def _parts(returned: Any) -> tuple[Tensor, Tensor]:
+    """What a loss returned, as float32 numbers: the loss, and the share of right answers, NaN where it has none."""
+    value, share = returned if isinstance(returned, tuple) and len(returned) == 2 else (returned, math.nan)
+    if isinstance(value, Tensor) and isinstance(share, float | int):
+        share = torch.full_like(value.detach(), share)
+    if not all(isinstance(part, Tensor) and part.ndim == 0 for part in (value, share)):
+        shape = f" of the shape {tuple(value.shape)}" if isinstance(value, Tensor) else ""
+        raise HarnessError(
+            f"the loss returns {type(returned).__name__}{shape}; return one number as a tensor, such as the mean over "
+            "the batch, or that and the share of answers that were right"
+        )
+    return value.float(), share.float()
 
 
 class _Keeper:
@@ -201,8 +219,8 @@ def in_batches(
     Args:
         images: (M, C, H, W) uint8.
         run: device and recipe.
-        score: gets (B, C, S, S) float pixels in [0, 1] of the central crop; returns (B,) values by name. Where the
-            device has too little memory for a batch, it is called again with its halves.
+        score: gets float pixels in [0, 1], (B, C, H, W) or (B, C, S, S) of the recipe's central crop; returns (B,)
+            values by name. Where the device has too little memory for a batch, it is called again with its halves.
         views: how many views `score` makes of each image, so that the batches shrink accordingly.
 
     Returns:
@@ -234,11 +252,11 @@ def _within_memory(score: Callable[[Tensor], Mapping[str, Tensor]], batch: Tenso
 
 
 def _chunks(images: Tensor, run: Run, views: int) -> Iterator[Tensor]:
-    side = crop_side(images.shape[-1], run.recipe)
+    if run.recipe.crop < 1:
+        images = center_crop(images, crop_side(images.shape[-1], run.recipe))
     at_once = SCORED_ON_CPU if run.device == "cpu" else SCORED_ON_GPU
-    size = max(1, at_once // (views * images.shape[1] * side * side))
-    for chunk in images.split(size):
-        yield pixels(center_crop(chunk.to(run.device), side), numerics.layout(run))
+    for chunk in images.split(max(1, at_once // (views * images[0].numel()))):
+        yield pixels(chunk.to(run.device), numerics.layout(run))
 
 
 def _within_reach(images: Tensor, device: torch.device) -> Tensor:

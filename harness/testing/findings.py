@@ -22,10 +22,10 @@ class Broken(AssertionError):
         super().__init__(f"{self.reason}\n  mend: {mend}")
 
 
-def require(kept: Any, reason: str, mend: str) -> None:
+def require(kept: Any, reason: str, mend: str, bug: str = "") -> None:
     """Raise `Broken` unless the promise is kept."""
     if not kept:
-        raise Broken(reason, mend)
+        raise Broken(reason, mend, bug)
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,10 @@ LEARNING = {"images": 192, "epochs": 8}
 """With these, each bundled method tells the toy images well enough from noise."""
 
 
+FINITE = "look for a division by zero, a log of zero, or an overflow; clamp, or work with logarithms"
+"""What mends scores that are not finite."""
+
+
 @dataclass
 class Fitted:
     """A method after `fit`, as the harness has it."""
@@ -109,7 +113,9 @@ class Trial:
         """
         train = situation.train()
         before, settings = train.images.clone(), defaults()
-        method = unfitted(self.cls, self.cls.Params())
+        mend = "let __init__ take `params` and hand it to super().__init__(params), or make things in build()"
+        with calling("__init__(params)", self.file, mend):
+            method = unfitted(self.cls, self.cls.Params())
         run = Run("cpu", SEED, situation.recipe, method.params)
 
         def fitted(name: str, images: Tensor) -> Method:
@@ -157,13 +163,29 @@ class Trial:
         return self._fitted[situation]
 
     def scores(self, situation: Situation, images: Tensor | None = None) -> dict[str, Tensor]:
-        """Scores of images, by default of the situation's test images, which are scored once only."""
+        """Scores of images, by default of the situation's test images, which are scored once only.
+
+        Raises:
+            Broken: they are not what `score` promises to return.
+        """
         fitted = self.fitted(situation)
         if images is None:
             if not fitted.scores:
                 fitted.scores = self._scores(fitted, situation.test())
             return fitted.scores
         return self._scores(fitted, images)
+
+    def numbers(self, situation: Situation, images: Tensor | None = None) -> dict[str, Tensor]:
+        """The same, if all are finite: nothing else can be seen of the others.
+
+        Raises:
+            Broken: they are not; as one bug, wherever it is met.
+        """
+        scores = self.scores(situation, images)
+        for name, values in scores.items():
+            bad = int((~values.isfinite()).sum())
+            require(not bad, f"{name} is not finite for {bad} of {len(values)} toy images", FINITE, "not finite")
+        return scores
 
     def _scores(self, fitted: Fitted, images: Tensor) -> dict[str, Tensor]:
         before = images.clone()

@@ -26,11 +26,11 @@ class FolderParams(harness.Params):
 class Folder(harness.Dataset):
     """Pictures of one's own in `train/<class>/` and `val/<class>/`: `--set folder.path=DIR`.
 
-    The classes are the sub-folders; what lies in one, not in folders further down, and ends in png, jpg, jpeg, webp,
-    bmp, tif, tiff, ppm or pgm, is read as RGB, from `val` for testing. As in torchvision, a JPEG or PNG lies as its
-    pixels do, whatever its EXIF orientation says: turn photographs upright first. Without a `size` all pictures must
-    have the same. With `--set folder.stands_for=cifar100`, folders named like classes of that data set are used where a
-    protocol declares it.
+    The classes are the sub-folders; what lies in one and ends in png, jpg, jpeg, webp, bmp, tif, tiff, ppm or pgm is
+    read as RGB, from `val` for testing. As in torchvision, a JPEG or PNG lies as its pixels do, whatever its EXIF
+    orientation says: turn photographs upright first. Without a `size` all pictures must have the same. A protocol of
+    one's own has a section `[dataset.folder]`; with `--set folder.stands_for=cifar100`, folders named like classes of
+    that data set are used where a protocol declares it.
 
     Whether they have changed is told by their names and sizes, of BMP, TIFF and netpbm files by reading them: that
     another one was replaced by one of the same name and length goes unnoticed.
