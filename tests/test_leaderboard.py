@@ -378,6 +378,18 @@ def test_a_table_that_can_not_be_made_hides_no_other(here):
 # --- what a table says of a method -----------------------------------------------------------------------------------
 
 
+def test_a_network_of_a_method_s_own_is_not_called_the_recipe_s(here):
+    build = "def build(self, task, run):\n        import torch\n        self.net = torch.nn.Linear(8, 8)\n"
+    fit = "harness.kit.train_network(self.net, train.images, lambda x, index: (self.net(x) - x).square().mean(), run)"
+    score = "return {'L2': (self.net(images / 255) - images / 255).flatten(1).norm(dim=1).detach()}"
+    method = plugin(body=build, fit=fit, score=score)
+    words = ("run", "--protocol", "test2", "--case", "2", "--set", "recipe.epochs=1")
+    assert "- Recipe small: a network of its own, adam" in harness(*words, "--method", method).out
+    bundled = harness(*words, "--method", "subcluster,rotnet,ssl,jigsaw,isif").out
+    assert "- Recipe small: two-conv, adam" in bundled
+    assert "a network of its own" not in bundled
+
+
 def test_a_plugin_is_named_with_its_file_and_digest(here):
     mine = plugin()
     out = harness("run", "--protocol", "test2", "--case", "2", "--method", mine).out

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from harness.errors import Diverged, HarnessError, Unwritable
 from harness.kit import checkpoint, graphs, memory, numerics
 from harness.kit.augment import center_crop, random_crop, random_flip
-from harness.kit.networks import network
+from harness.kit.networks import Network, network
 
 if TYPE_CHECKING:
     from harness.method import Run, Task
@@ -73,6 +73,8 @@ def train_network(module: nn.Module, images: Tensor, loss: Loss, run: Run) -> No
     recipe = run.recipe
     images = _within_reach(images, torch.device(run.device))
     chosen = numerics.choose(run)
+    if not any(isinstance(part, Network) for part in module.modules()):
+        run.numerics["network"] = "a network of its own"  # or the recipe's would be said to be it
     module.to(memory_format=numerics.layout(run))
     optimizer = _optimizer(module, recipe, chosen.fused)
     keeper = _Keeper(module, optimizer, loss, run, chosen)

@@ -96,8 +96,8 @@ class _Shown(BaseModel):
 
 
 def _recipe_line(record: Record) -> str:
-    # The precision is what the device did, not what the recipe allows.
-    values = record.recipe_values | {k: v for k, v in record.numerics.items() if k == "precision"}
+    # What was done, not what the recipe allows.
+    values = record.recipe_values | {k: v for k, v in record.numerics.items() if k in ("network", "precision")}
     recipe = check(_Shown, values, f"{label(record)}: recipe_values")
     return (
         f"Recipe {record.recipe}: {recipe.network}, {recipe.optimizer}, learning rate {recipe.lr:g}, "

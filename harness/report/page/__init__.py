@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from itertools import groupby
@@ -61,12 +62,14 @@ def page(
     boards = _in_order(boards, published)
     evidence = Evidence(scores, published)
     views = [_board(board, evidence) for board in boards]
+    alike = Counter((view["protocol"], view["data"], view["recipe"]) for view in views)
     shown = pictures(_drawn(boards), scores, plugins, data, embedded(before, "pictures")) if plugins and scores else {}
     return (
         _environment()
         .get_template("page.html")
         .render(
             boards=views,
+            alike=alike,
             choices={
                 key: list(dict.fromkeys(view[key] for view in views)) for key in ("protocol", "dataset", "recipe")
             },
