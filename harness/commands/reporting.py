@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,8 @@ from harness.errors import HarnessError
 
 if TYPE_CHECKING:
     from harness.plugins import Plugins
+    from harness.records import Record, Store
+    from harness.report.leaderboard import Leaderboard
 
 
 form_option = click.option(
@@ -65,7 +68,6 @@ def leaderboard(
     """
     from harness.records import Store
     from harness.report import publish
-    from harness.report.leaderboard import leaderboards
     from harness.report.terminal import show
 
     store, protocols = Store(filters["results"]), filters["protocol"]
@@ -86,10 +88,7 @@ def leaderboard(
         click.echo(f"{out}: {', '.join(f'{n} record(s) {what}' for what, n in counts.items() if n)}", err=True)
         return
     whole = not any(filters[name] for name in ("method", "case", "settings"))
-    refused: list[HarnessError] = []
-    made = leaderboards(records, protocols, store.scores, whole, folder=store.root, refused=refused)
-    if refused and not made:
-        raise refused[0]
+    made, refused = _boards(records, protocols, store, scores=store.scores, whole=whole)
     if form == "html":
         from harness.report.page import page
         from harness.report.published import read_published
@@ -120,7 +119,6 @@ def compare(form: str | None, against: str | None, **filters: Any) -> None:
     """
     from harness.records import Store
     from harness.report.compare import comparisons
-    from harness.report.leaderboard import leaderboards
     from harness.report.paired import paired, parsed
     from harness.report.published import AVERAGE, read_published
     from harness.report.table import render_all, stacked
@@ -131,10 +129,7 @@ def compare(form: str | None, against: str | None, **filters: Any) -> None:
         filters["recipe"] += (recipe,)  # what it is compared with stays
     if AVERAGE in cases and not against:
         filters["case"] = ()  # an average is of all cases
-    refused: list[HarnessError] = []
-    boards = leaderboards(chosen(filters), filters["protocol"], folder=store.root, refused=refused)
-    if refused and not boards:
-        raise refused[0]
+    boards, refused = _boards(chosen(filters), filters["protocol"], store)
     tables = paired(boards, against, store.scores) if against else comparisons(boards, read_published(), cases)
     if form is None:
         show(tables)
@@ -143,8 +138,25 @@ def compare(form: str | None, against: str | None, **filters: Any) -> None:
     _tell(refused)
 
 
-def _tell(refused: list[HarnessError]) -> None:
-    """Why there are tables missing among those that were shown."""
+def _boards(
+    records: Sequence[Record], protocols: Sequence[str], store: Store, **more: Any
+) -> tuple[list[Leaderboard], list[HarnessError]]:
+    """The tables that can be made of records, and why others can't.
+
+    Raises:
+        HarnessError: none can.
+    """
+    from harness.report.leaderboard import leaderboards
+
+    refused: list[HarnessError] = []
+    made = leaderboards(records, protocols, folder=store.root, refused=refused, **more)
+    if refused and not made:
+        raise refused[0]
+    return made, refused
+
+
+def _tell(refused: Sequence[HarnessError]) -> None:
+    """Say why tables are missing among those that were shown."""
     for error in refused:
         click.echo(f"harness: {error}", err=True)
     if refused:

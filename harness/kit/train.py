@@ -257,7 +257,7 @@ def _chunks(images: Tensor, run: Run, views: int) -> Iterator[Tensor]:
     if run.recipe.crop < 1:
         images = center_crop(images, crop_side(images.shape[-1], run.recipe))
     at_once = SCORED_ON_CPU if run.device == "cpu" else SCORED_ON_GPU
-    for chunk in images.split(max(1, at_once // (views * images[0].numel()))):
+    for chunk in images.split(max(1, at_once // (views * images.shape[1:].numel()))):
         yield pixels(chunk.to(run.device), numerics.layout(run))
 
 
