@@ -121,7 +121,7 @@ def test_a_fit_that_ends_the_process_or_says_the_unspeakable_is_recorded_as_fail
     assert f"FAILED: {reason}" in found.err
     assert [one.reason.startswith(reason) for one in Store(Path("results")).records()] == [True]
     line = harness("plan", *RUN[1:], plugin(head=f"{UNSPEAKABLE}raise {error}"), code=2).line
-    assert line.endswith(f"raised {reason}")
+    assert line.endswith(f"raised {reason} (mean-image.py, line 4)")
 
 
 @pytest.mark.parametrize("text", ["(" * 300, "-" * 99999 + "1"])
