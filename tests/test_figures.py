@@ -181,6 +181,18 @@ def test_a_case_called_0_has_its_place(here):
     assert [*axes.get_xticks()] == [0, 15, 45]
 
 
+def test_figures_say_of_which_reading_of_the_protocol_they_are():
+    records, scores = scored(TWO)
+    changed = {"test2": {"order": "1,2,3,4,0"}, "recipe": {"epochs": 3}}
+    records = [one.model_copy(update={"settings": changed}) for one in records]
+    figure = lines(records, read_protocol("test2"), "number of normal classes")
+    assert list(panels(figure)) == [f"{records[0].dataset}, {records[0].recipe}, test2.order=1,2,3,4,0"]
+    assert_legible(figure)
+    (one, *_), protocol = records, read_protocol("test2")
+    figure = roc_and_histogram([each for each in records if each.case == one.case], protocol, scores)
+    assert figure.get_suptitle() == f"test2, {one.dataset}, test2.order=1,2,3,4,0: case {one.case}"
+
+
 def test_a_line_is_broken_where_nothing_was_run():
     records = [one for one in records_of("test2", "mnist", TWO) if one.case != "4"]
     figure = lines(records, read_protocol("test2"), "number of normal classes")

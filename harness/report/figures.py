@@ -17,7 +17,7 @@ from harness.protocol import Case, Protocol
 from harness.records import Record, slug
 from harness.report.compare import Estimate, estimate
 from harness.report.look import GREY, WIDTH, Look, looks, save, style
-from harness.report.names import Variant, data_of, declared_as, told_apart
+from harness.report.names import Variant, data_of, declared_as, reading_of, told_apart
 from harness.report.published import Published
 from harness.report.roc import roc_and_histogram
 from harness.spec import digest
@@ -88,7 +88,8 @@ def lines(
     if not any(line.paper or any(one for _, one in (*line.ours, *line.partitions)) for line in every):
         return None
     with style():
-        figure, grid = _axes(panels, f"{data_of(records[0])}, {records[0].recipe}", x_label)
+        of = (data_of(records[0]), records[0].recipe, reading_of(records[0]))
+        figure, grid = _axes(panels, ", ".join(filter(None, of)), x_label)
         for axes, found in zip(grid, drawn, strict=True):
             for line in found:
                 _draw(axes, line)

@@ -59,6 +59,11 @@ def settings_text(settings: Mapping[str, Mapping[str, Any]]) -> str:
     return " ".join(f"{owner}.{key}={value}" for owner, key, value in changed)
 
 
+def reading_of(record: Record) -> str:
+    """What --set changed of the protocol, and so of which classes the numbers are; mostly nothing."""
+    return settings_text({record.protocol: record.settings.get(record.protocol, {})})
+
+
 def told_apart(files: Sequence[str], of: Sequence[Sequence[str]]) -> list[str]:
     """Names of files; those that come to the same have some letters of a digest of what each is made `of`."""
     times = Counter(files)

@@ -10,7 +10,7 @@ from harness.metrics import over_seeds
 from harness.protocol import Protocol
 from harness.records import Record
 from harness.report.look import GREY, WIDTH, looks, style
-from harness.report.names import Variant
+from harness.report.names import Variant, reading_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -79,7 +79,8 @@ def roc_and_histogram(
         right.legend(*small[0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
         one_of = f", seed {first.seed}" if len({record.seed for record in records}) > 1 else ""
         case = first.case if first.anomaly_set == "anomaly" else f"{first.case}, {first.anomaly_set}"
-        figure.suptitle(f"{first.protocol}, {first.dataset}: case {case}", fontsize=9)
+        of = ", ".join(filter(None, (first.protocol, first.dataset, reading_of(first))))
+        figure.suptitle(f"{of}: case {case}", fontsize=9)
         right.supxlabel(f"anomaly score{one_of}", fontsize=8)
         right.supylabel("share of images (square-root scale)", fontsize=8)
         return figure
