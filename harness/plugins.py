@@ -78,9 +78,13 @@ class Plugins:
             if name.endswith(".py"):
                 raise HarnessError(f"no {kind} is called {name!r}; give --plugins {name}, and here the {kind}'s name")
             there = f"; or give --plugins ./{name}.py" if NAME.fullmatch(name) and Path(f"{name}.py").is_file() else ""
-            broken = "".join(f" ({source.path} is broken: {why})" for source, why in self.broken.items())
-            raise HarnessError(f"no {kind} is called {name!r}; {suggest(name, self.names(kind))}{there}{broken}")
+            raise HarnessError(f"no {kind} is called {name!r}; {suggest(name, self.names(kind))}{there}{self._why_not}")
         return found[0]
+
+    @property
+    def _why_not(self) -> str:
+        """What may have been meant but can't be read, as the end of an error line."""
+        return "".join(f" ({source.path} is broken: {why})" for source, why in self.broken.items())
 
     def named(self, target: str | Path) -> list[Entry]:
         """Everything that a .py file registers, or that has a name, of whatever kind.
@@ -94,9 +98,8 @@ class Plugins:
             return found
         kinds = {entry.kind for entry in self.entries if entry.name == target}
         if not kinds:
-            broken = "".join(f" ({source.path} is broken: {why})" for source, why in self.broken.items())
             known = suggest(str(target), dict.fromkeys(entry.name for entry in self.entries))
-            raise HarnessError(f"no plugin is called {target!r}; {known}{broken}")
+            raise HarnessError(f"no plugin is called {target!r}; {known}{self._why_not}")
         return [self.entry(kind, str(target)) for kind in sorted(kinds)]
 
     def get(self, kind: str, name: str) -> Any:
@@ -139,10 +142,11 @@ class Plugins:
 
     def in_file(self, kind: str, path: Path) -> list[str]:
         """The names of one kind that one file registers; the file joins the plugins if it was not among them."""
-        names = [entry.name for entry in self.add(path) if entry.kind == kind]
+        found = self.add(path)
+        names = [entry.name for entry in found if entry.kind == kind]
         if not names:
-            other = "" if self.add(path) else f"; {_unmarked(path)}"
-            raise HarnessError(f"{path}: registers no {kind}{other}")
+            mend = "" if found else f"; {_unmarked(path)}"
+            raise HarnessError(f"{path}: registers no {kind}{mend}")
         return names
 
     def add(self, path: Path) -> list[Entry]:

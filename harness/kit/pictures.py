@@ -78,18 +78,18 @@ def require(root: Path, train: Mapping[str, str], test: Mapping[str, str]) -> No
     """
     wanted = [("train", name, folder) for name, folder in train.items()]
     wanted += [("val", name, folder) for name, folder in test.items()]
-    missing = [
-        f"{part}/{folder}" + (f" ({name})" if name != folder else "")
-        for part, name, folder in wanted
-        if not list_images(root / part / folder)
-    ]
+    missing, below = [], []
+    for part, name, folder in wanted:
+        place = f"{part}/{folder}"
+        entries = _entries(root / place)
+        if not [entry for entry in entries if _is_image(entry)]:
+            missing.append(place + (f" ({name})" if name != folder else ""))
+        below += [f"{place}/{one.name}" for one in entries if one.is_dir() and list_images(Path(one.path))]
     if missing:
         mend = "put them there"
         if (root / "test").is_dir() and not (root / "val").exists():
             mend = f"those for testing are read from {root / 'val'}: rename {root / 'test'}"
         raise DataMissing(f"{root}: no picture ({' '.join(SUFFIXES)}) in {', '.join(missing)}; {mend}")
-    within = [f"{part}/{folder}" for part, _, folder in wanted]
-    below = [f"{one}/{sub}" for one in within for sub in _folders(root / one) if list_images(root / one / sub)]
     if below:
         raise DataMissing(f"{root}: {', '.join(below)}: pictures further down than their class; move them up, or away")
     for folder in test.values():

@@ -184,7 +184,7 @@ def _table(
     else:
         head = [["", *(line.group for line in lines)], [layout.corner, *heads]]
         rows = [[name, *(line.cells[place] for line in lines)] for place, name in enumerate(names)]
-    made = [data_of(records[0]), f"recipe {records[0].recipe}", *([settings_text(settings)] if settings else [])]
+    made = filter(None, (data_of(records[0]), f"recipe {records[0].recipe}", settings_text(settings)))
     table = Table(
         title=f"{protocol.section(dataset).table or layout.title}, {', '.join(made)}: {protocol.title}",
         head=head,
